@@ -1,0 +1,97 @@
+"""From a picture and a face's box to the gray square that the network sees, and back.
+
+The box of a face is the square around its landmarks: centred on their bounding box, as long as the
+longer side of it. The crop is that square with a margin of context, turned upright by the roll.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+CROP_SIZE = 128
+"""Side of the network's input, pixels."""
+
+CROP_MARGIN = 1.45
+"""Side of the crop over the side of the face's box."""
+
+
+def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.float32]:
+    """The square box of a face from its landmarks.
+
+    Args:
+        points: (n, 2), pixels.
+        roll: degrees; the box's sides stand along and across a face turned by so much, as the crop
+            does. The box that comes back is that square turned upright about its centre.
+
+    Returns:
+        (4,) float32: x0, y0, x1, y1.
+    """
+    angle = np.deg2rad(roll)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    upright = np.asarray(points, np.float64) @ turn
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    centre = turn @ ((low + high) / 2)
+    half = (high - low).max() / 2
+    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+
+
+def crop_transform(
+    box: NDArray[np.floating], roll: float = 0.0, size: int = CROP_SIZE, margin: float = CROP_MARGIN
+) -> NDArray[np.float64]:
+    """The 2x3 matrix from picture pixels to crop pixels.
+
+    Args:
+        box: (4,) x0, y0, x1, y1; only its centre and longer side count.
+        roll: degrees; how far the face is turned clockwise in the picture, undone in the crop.
+        size: side of the crop, pixels.
+        margin: side of the crop over the side of the box.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    scale = size / (margin * max(x1 - x0, y1 - y0, 1e-3))
+    angle = np.deg2rad(roll)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    offset = (size - 1) / 2 - linear @ np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    return np.column_stack([linear, offset])
+
+
+def invert(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The inverse of a 2x3 affine matrix, as a 2x3 matrix."""
+    return cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+
+
+def transform(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Points (..., 2) mapped by a 2x3 matrix."""
+    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A gray picture (h, w) of an RGB (h, w, 3) or gray one."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+
+
+def warp(
+    gray: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = CROP_SIZE
+) -> NDArray[np.uint8]:
+    """The (size, size) crop that a 2x3 matrix from picture to crop pixels cuts out.
+
+    Outside the picture it is black. A face much larger than the crop is first reduced by averaging,
+    only the part of the picture that is needed, so that it neither aliases nor costs more.
+    """
+    shrink = int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
+    if shrink >= 2:
+        corners = transform(invert(matrix), np.array([[0, 0], [size, 0], [0, size], [size, size]]))
+        height, width = gray.shape[:2]
+        x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - shrink, 0, (width, height))
+        x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink, 0, (width, height))
+        columns, rows = (x1 - x0) // shrink, (y1 - y0) // shrink
+        if columns < 1 or rows < 1:
+            return np.zeros((size, size), np.uint8)
+        part = gray[y0 : y0 + rows * shrink, x0 : x0 + columns * shrink]
+        gray = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+        # Pixel k of the reduced part is centred on pixel shrink * k + (shrink - 1) / 2 of the part.
+        centre = np.array([x0, y0]) + (shrink - 1) / 2
+        matrix = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
+    return cv2.warpAffine(gray, matrix, (size, size), flags=cv2.INTER_LINEAR)

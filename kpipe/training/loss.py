@@ -1,0 +1,49 @@
+"""What the network is punished for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kpipe.training.network import Landmarks
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the four terms."""
+
+    coordinates: float = 1.0
+    heatmap: float = 0.3
+    error: float = 0.1
+    face: float = 1.0
+
+
+def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[Tensor, ...]:
+    """Losses of each face against its points (n, 68, 2), crop pixels.
+
+    Returns:
+        coordinates: (n,) L1 distance, pixels.
+        heatmap: (n,) cross-entropy of each point's distribution with a normal one around the label,
+            one cell wide: what keeps soft-argmax from answering with a flat map (Nibali et al.,
+            2018). Points beyond the crop do not count.
+        error: (n,) negative log-likelihood of the distance under an exponential distribution, whose
+            mean is then the expected error.
+    """
+    coordinates = (prediction.points - points).abs().mean(dim=(1, 2))
+
+    cells = int(prediction.log_heatmap.shape[2] ** 0.5)
+    stride = side / cells
+    centres = (torch.arange(cells, device=points.device) + 0.5) * stride - 0.5
+    spread = -((centres - points[..., None]) ** 2) / (2 * stride**2)
+    along = spread.softmax(dim=3)
+    target = (along[:, :, 1, :, None] * along[:, :, 0, None, :]).flatten(2)
+    inside = ((points >= 0) & (points <= side - 1)).all(dim=2)
+    entropy = -(target * prediction.log_heatmap).sum(dim=2)
+    heatmap = (entropy * inside).mean(dim=1)
+
+    distance = (prediction.points.detach() - points).norm(dim=2)
+    error = (distance * torch.exp(-prediction.log_sigma) + prediction.log_sigma).mean(dim=1)
+    return coordinates, heatmap, error
+

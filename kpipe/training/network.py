@@ -1,0 +1,158 @@
+"""The 68-point network: a plain residual encoder, a small feature pyramid, heatmaps, soft-argmax.
+
+Coordinates are read as the mean of each heatmap's distribution (integral regression: Sun et al.,
+ECCV 2018). The same distribution gathers the features that say how far off the point is, and the
+deepest features say whether this is a face at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Widths of the encoder at strides 4, 8, 16 and 32, of the pyramid, and blocks a stage."""
+
+    widths: tuple[int, int, int, int]
+    pyramid: int
+    blocks: int
+
+
+SIZES = {
+    "small": NetworkSize((32, 64, 128, 192), 48, 1),
+    "medium": NetworkSize((32, 64, 128, 192), 48, 2),
+    "large": NetworkSize((96, 192, 320, 384), 128, 3),
+}
+
+
+STRIDE = 4
+"""Crop pixels from one heatmap cell to the next."""
+
+
+class Landmarks(NamedTuple):
+    """The points of n faces.
+
+    Attributes:
+        points: (n, 68, 2), crop pixels.
+        log_sigma: (n, 68), natural logarithm of the expected distance to the true point, crop
+            pixels.
+        log_heatmap: (n, 68, h * w), logarithm of each point's distribution over the cells.
+    """
+
+    points: Tensor
+    log_sigma: Tensor
+    log_heatmap: Tensor
+
+
+class Prediction(NamedTuple):
+    """What the network says of n crops: `Landmarks`, and the logit (n,) of being a face."""
+
+    points: Tensor
+    log_sigma: Tensor
+    log_heatmap: Tensor
+    face: Tensor
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = conv(inputs, outputs, stride=stride)
+        self.second = conv(outputs, outputs)
+        nn.init.zeros_(self.second[1].weight)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + self.second(F.relu(self.first(x))))
+
+
+class LandmarkNetwork(nn.Module):
+    """Gray crops to 68 points, their expected errors and a face score.
+
+    Args:
+        size: widths and depth.
+        sources: label sets, each with heatmaps of its own; the first is the one that is exported.
+    """
+
+    def __init__(
+        self, size: NetworkSize, sources: tuple[str, ...] = ("300w",), points: int = 68
+    ) -> None:
+        super().__init__()
+        a, b, c, d = size.widths
+        self.sources = sources
+        self.stem = nn.Sequential(conv(1, 32, stride=2), nn.ReLU(), conv(32, a, stride=2), nn.ReLU())
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                Block(inputs, outputs, stride), *(Block(outputs, outputs) for _ in range(size.blocks - 1))
+            )
+            for inputs, outputs, stride in ((a, a, 1), (a, b, 2), (b, c, 2), (c, d, 2))
+        )
+        self.lateral = nn.ModuleList(conv(width, size.pyramid, 1) for width in size.widths)
+        self.smooth = nn.Sequential(conv(size.pyramid, size.pyramid), nn.ReLU())
+        self.heatmaps = nn.ModuleDict(
+            {source: nn.Conv2d(size.pyramid, points, 1) for source in sources}
+        )
+        self.error = nn.Sequential(nn.Linear(size.pyramid, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.error_bias = nn.Parameter(torch.zeros(points))
+        self.face = nn.Sequential(nn.Linear(d, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def forward(self, crops: Tensor, source: str | None = None) -> Prediction:
+        """Args: crops (n, 1, side, side), gray levels 0-255; source: whose labels to predict."""
+        features, deepest = self.features(crops)
+        landmarks = self.landmarks(features, source or self.sources[0])
+        return Prediction(*landmarks, self.face_logit(deepest))
+
+    def landmarks(self, features: Tensor, source: str) -> Landmarks:
+        """What the pyramid's features (n, c, h, w) say of the points, as one label set has them."""
+        maps = self.heatmaps[source](features)
+        height, width = maps.shape[2:]
+        log_heatmap = maps.flatten(2).contiguous().float().log_softmax(dim=2)
+        weights = log_heatmap.exp()
+        ys = (torch.arange(height, device=maps.device) + 0.5) * STRIDE - 0.5
+        xs = (torch.arange(width, device=maps.device) + 0.5) * STRIDE - 0.5
+        grid = torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
+        points = weights @ grid
+        # The error is only read off: it must not bend the features or the points.
+        flat = features.detach().flatten(2).transpose(1, 2)
+        gathered = weights.detach().to(flat.dtype) @ flat
+        log_sigma = self.error(gathered).squeeze(2).float() + self.error_bias
+        return Landmarks(points, log_sigma, log_heatmap)
+
+    def face_logit(self, deepest: Tensor) -> Tensor:
+        """(n,) from the encoder's features at stride 32."""
+        return self.face(deepest.mean(dim=(2, 3))).squeeze(1).float()
+
+    def features(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """The pyramid's features at stride 4, and the encoder's at stride 32."""
+        x = self.stem(normalise(crops))
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        merged = self.lateral[-1](levels[-1])
+        for lateral, level in zip(self.lateral[-2::-1], levels[-2::-1]):
+            merged = lateral(level) + F.interpolate(merged, scale_factor=2.0, mode="nearest")
+        return self.smooth(F.relu(merged)), levels[-1]
+
+
+def normalise(crops: Tensor) -> Tensor:
+    """Each crop to zero mean and unit deviation, so that light and contrast do not matter."""
+    mean = crops.mean(dim=(2, 3), keepdim=True)
+    centred = crops - mean
+    deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
+    return centred / (deviation + 4.0)

@@ -7,14 +7,16 @@ small copy of the picture, and what they find are candidates: the network's face
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from kpipe.opencv import cv2
 
 
 class Detections(NamedTuple):
@@ -23,6 +25,7 @@ class Detections(NamedTuple):
     Attributes:
         boxes: (n, 4) float32, x0, y0, x1, y1: squares around the landmarks to be expected.
         rolls: (n,) float32, degrees: how far the face is turned clockwise in the picture.
+
     """
 
     boxes: NDArray[np.float32]
@@ -48,6 +51,7 @@ class CascadeModel:
         shift: centre of the face's box from the centre of the window, in sides of the window.
         scale: side of the face's box over the side of the window.
         mirrored: run on the mirrored picture: for profiles, which the file knows from one side.
+
     """
 
     file: str
@@ -56,14 +60,21 @@ class CascadeModel:
     scale: float
     mirrored: bool = False
 
-    def face_boxes(self, windows: NDArray[np.floating], width: int) -> NDArray[np.float32]:
-        """Face boxes (n, 4) from windows (n, 4) x, y, w, h, in a picture so many pixels wide."""
+    def face_squares(
+        self, windows: NDArray[np.floating], width: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres (n, 2) and sides (n, 1) of face boxes.
+
+        Args:
+            windows: (n, 4) x, y, w, h, as the cascade reports them.
+            width: of the picture, pixels.
+
+        """
         side = windows[:, 2:3]
         centre = windows[:, :2] + (windows[:, 2:] - 1) / 2 + side * self.shift
         if self.mirrored:
             centre[:, 0] = width - 1 - centre[:, 0]
-        half = side * self.scale / 2
-        return np.hstack([centre - half, centre + half]).astype(np.float32)
+        return centre, side * self.scale
 
 
 CASCADES = (
@@ -82,6 +93,10 @@ CASCADES = (
 )
 
 
+TILTS: dict[str, tuple[float, ...]] = {"upright": (0.0,), "any": (0.0, -35.0, 35.0)}
+"""How far to turn the picture when looking for heads that lean, degrees."""
+
+
 class CascadeError(RuntimeError):
     """A cascade file is missing, unreadable or not the one that was measured."""
 
@@ -97,6 +112,10 @@ class HaarDetector:
         scale_step: from one window size to the next.
         rolls: degrees; how far to turn the picture to look for tilted faces.
         folder: where the cascade files lie; without it OpenCV's own.
+
+    Raises:
+        CascadeError: a cascade file is missing, unreadable or not the one that was measured.
+
     """
 
     def __init__(
@@ -109,43 +128,78 @@ class HaarDetector:
         rolls: Sequence[float] = (0.0,),
         folder: Path | None = None,
     ) -> None:
-        self.cascades = [(model, load_cascade(model, folder)) for model in cascades]
+        self.cascades = tuple(cascades)
         self.min_face = min_face
         self.neighbors = neighbors
         self.scale_step = scale_step
-        self.rolls = rolls
+        self.rolls = tuple(rolls)
+        self.folder = folder
+        # OpenCV's classifier keeps the picture inside itself: each thread needs its own.
+        self._own = threading.local()
+        self._classifiers()
 
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
         height, width = gray.shape
         face = self.min_face * max(height, width) if self.min_face < 1 else self.min_face
         boxes, rolls = [], []
-        for model, cascade in self.cascades:
-            base = cascade.getOriginalWindowSize()[0]
-            window = max(face / model.scale, base / 2)
-            reduction = min(base / window, 1.0)
+        for model, classifier in zip(self.cascades, self._classifiers()):
+            reduction = min(classifier.getOriginalWindowSize()[0] * model.scale / face, 1.0)
             size = (max(round(width * reduction), 1), max(round(height * reduction), 1))
             small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
             for roll in self.rolls:
-                turn = cv2.getRotationMatrix2D(((size[0] - 1) / 2, (size[1] - 1) / 2), roll, 1.0)
-                view = small if roll == 0 else cv2.warpAffine(small, turn, size)
-                if model.mirrored:
-                    view = cv2.flip(view, 1)
-                windows = cascade.detectMultiScale(
-                    view, scaleFactor=self.scale_step, minNeighbors=self.neighbors
-                )
-                if len(windows) == 0:
-                    continue
-                found = model.face_boxes(np.asarray(windows, np.float32), size[0])
-                centres = (found[:, :2] + found[:, 2:]) / 2
-                back = cv2.invertAffineTransform(turn)
-                centres = centres @ back[:, :2].T + back[:, 2]
-                half = (found[:, 2:] - found[:, :2]) / 2
-                boxes.append(np.hstack([centres - half, centres + half]) * (width / size[0]))
-                rolls.append(np.full(len(found), roll, np.float32))
-        if not boxes:
-            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-        return Detections(np.vstack(boxes).astype(np.float32), np.concatenate(rolls))
+                found = self._view(classifier, model, small, roll) * (width / size[0])
+                boxes.append(found)
+                rolls.append(np.full(len(found), roll))
+        return merged(np.concatenate(boxes), np.concatenate(rolls))
+
+    def _view(
+        self,
+        classifier: cv2.CascadeClassifier,
+        model: CascadeModel,
+        gray: NDArray[np.uint8],
+        roll: float,
+    ) -> NDArray[np.float64]:
+        """Face boxes (n, 4) that one cascade reports on the picture turned upright by a roll."""
+        height, width = gray.shape
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll, 1.0)
+        view = gray
+        if roll:
+            reach = np.abs(turn[:, :2]) @ (width, height)
+            turn[:, 2] += (reach - (width, height)) / 2
+            view = cv2.warpAffine(gray, turn, tuple(np.ceil(reach).astype(int).tolist()))
+        if model.mirrored:
+            view = cv2.flip(view, 1)
+        windows = classifier.detectMultiScale(
+            view, scaleFactor=self.scale_step, minNeighbors=self.neighbors
+        )
+        if len(windows) == 0:
+            return np.zeros((0, 4))
+        centres, sides = model.face_squares(np.asarray(windows, np.float64), view.shape[1])
+        back = cv2.invertAffineTransform(turn)
+        centres = centres @ back[:, :2].T + back[:, 2]
+        return np.hstack([centres - sides / 2, centres + sides / 2])
+
+    def _classifiers(self) -> list[cv2.CascadeClassifier]:
+        if not hasattr(self._own, "classifiers"):
+            self._own.classifiers = [load_cascade(model, self.folder) for model in self.cascades]
+        classifiers: list[cv2.CascadeClassifier] = self._own.classifiers
+        return classifiers
+
+
+def merged(boxes: NDArray[np.floating], rolls: NDArray[np.floating]) -> Detections:
+    """One candidate for each group of nearly equal ones: the group's first."""
+    kept: list[int] = []
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
+    for index in range(len(boxes)):
+        near = (
+            (np.abs(centres[kept] - centres[index]).max(axis=1) < 0.15 * sides[index])
+            & (np.abs(np.log(sides[kept] / sides[index])) < 0.2)
+            & (np.abs(rolls[kept] - rolls[index]) < 1)
+        )
+        if not near.any():
+            kept.append(index)
+    return Detections(boxes[kept].astype(np.float32), rolls[kept].astype(np.float32))
 
 
 def load_cascade(model: CascadeModel, folder: Path | None = None) -> cv2.CascadeClassifier:
@@ -153,6 +207,7 @@ def load_cascade(model: CascadeModel, folder: Path | None = None) -> cv2.Cascade
 
     Raises:
         CascadeError: the file is missing or is no cascade; or it is OpenCV's own and has changed.
+
     """
     path = (folder or Path(cv2.data.haarcascades)) / model.file
     try:

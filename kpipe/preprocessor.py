@@ -6,9 +6,10 @@ longer side of it. The crop is that square with a margin of context, turned upri
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from kpipe.opencv import cv2
 
 CROP_SIZE = 128
 """Side of the network's input, pixels."""
@@ -27,6 +28,7 @@ def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.floa
 
     Returns:
         (4,) float32: x0, y0, x1, y1.
+
     """
     angle = np.deg2rad(roll)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -47,6 +49,7 @@ def crop_transform(
         roll: degrees; how far the face is turned clockwise in the picture, undone in the crop.
         size: side of the crop, pixels.
         margin: side of the crop over the side of the box.
+
     """
     x0, y0, x1, y1 = (float(v) for v in box)
     scale = size / (margin * max(x1 - x0, y1 - y0, 1e-3))

@@ -20,6 +20,7 @@ class Polyline:
         group: the face part that it draws, a key of `Scheme.groups`.
         indices: the points, in drawing order, 0-based.
         closed: whether the last point joins the first.
+
     """
 
     group: str
@@ -44,6 +45,7 @@ class Scheme:
         polylines: how the points are joined in a picture.
         mirror_pairs: the points that change places when the picture is mirrored.
         ocular: the two points whose distance normalises the error (NME): the outer eye corners.
+
     """
 
     name: str
@@ -85,10 +87,12 @@ def _ibug68_names() -> tuple[str, ...]:
         + ["upper_lip_left_peak", "upper_lip_left_outer", "mouth_left", "lower_lip_left_outer"]
         + ["lower_lip_left", "lower_lip_bottom", "lower_lip_right", "lower_lip_right_outer"]
     )
-    inner_lip = (
-        ["mouth_right_inner", "upper_lip_right_inner", "upper_lip_inner", "upper_lip_left_inner"]
-        + ["mouth_left_inner", "lower_lip_left_inner", "lower_lip_inner", "lower_lip_right_inner"]
-    )
+    inner_lip = [
+        "mouth_right_inner",
+        "upper_lip_right_inner",
+        "upper_lip_inner",
+        "upper_lip_left_inner",
+    ] + ["mouth_left_inner", "lower_lip_left_inner", "lower_lip_inner", "lower_lip_right_inner"]
     return tuple(jaw + brows + nose + eyes + outer_lip + inner_lip)
 
 

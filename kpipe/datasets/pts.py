@@ -15,6 +15,7 @@ def read_pts(path: Path) -> list[list[float]]:
 
     Raises:
         DatasetError: it is not a `.pts` file, or not of as many points as it says.
+
     """
     try:
         text = path.read_text("ascii")

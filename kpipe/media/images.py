@@ -1,21 +1,236 @@
-"""Pictures from files."""
+"""Pictures from files and into files: many formats in, upright RGB out, and clear errors."""
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+
+QUALITY = 95
+"""JPEG and WebP quality where the photograph itself sets none."""
+
+HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
 
 
 class ImageError(ValueError):
-    """A picture cannot be read; the message is one line and names the file."""
+    """A picture cannot be read or written; the message is one line and names the file."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Photo:
+    """A picture and what belongs to it besides its pixels.
+
+    Attributes:
+        image: (h, w, 3) uint8, RGB, upright.
+        exif: EXIF data with the orientation already applied and so removed; empty if none.
+        icc: the ICC profile of the pixels as they are here, or None.
+        jpeg: quantisation tables and subsampling of a JPEG file, as Pillow's `save` takes them.
+
+    """
+
+    image: NDArray[np.uint8]
+    exif: bytes
+    icc: bytes | None
+    jpeg: dict[str, Any]
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A file name as it can be printed on one line, whatever bytes it is made of."""
+    name = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
+    """The picture as (h, w, 3) uint8, RGB, upright by its EXIF orientation.
+
+    Reads what Pillow reads (JPEG, PNG, WebP, TIFF, BMP, the first frame of a GIF, AVIF and more), of
+    any depth and colour space; transparent pictures are put on white; HEIC where `pillow-heif` is
+    installed.
+
+    Args:
+        source: a path, or the bytes of a file.
+
+    Raises:
+        ImageError: there is no such file, it is no picture, damaged, or too large to be safe
+            (Pillow's limit of 179 megapixels).
+
+    """
+    return read_photo(source).image
+
+
+def read_photo(source: str | os.PathLike[str] | bytes) -> Photo:
+    """As `read_image`, with what has to be kept when the picture is written again."""
+    if isinstance(source, bytes):
+        return _decode(source, "standard input" if source else "")
+    return _decode(_content(Path(source)), shown(source))
+
+
+def _content(path: Path) -> bytes:
+    name = shown(path)
     try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f"{name}: a folder, not a picture")
+        if not stat.S_ISREG(mode):
+            raise ImageError(f"{name}: a pipe or device, not a file; use - to read standard input")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except PermissionError:
+        raise ImageError(f"{name}: no permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _decode(content: bytes, name: str) -> Photo:
+    name = name or "the picture"
+    if not content:
+        raise ImageError(f"{name}: empty")
+    try:
+        with _open(content, name) as picture:
+            return _photo(picture)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        return Photo(_opencv_tiff(content, name), b"", None, {})
+    except Image.DecompressionBombError:
+        megapixels = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ImageError(f"{name}: larger than the limit of {megapixels:.0f} megapixels") from None
+    except MemoryError:
+        raise ImageError(f"{name}: too large for this machine's memory") from None
+    # Pillow's decoders raise whatever a damaged file makes them stumble on: OSError, SyntaxError,
+    # ValueError, struct.error, zlib.error, IndexError …
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: damaged or incomplete picture ({reason})") from None
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    if content[4:12] in HEIF_BRANDS:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise ImageError(
+                f"{name}: HEIC needs one more package: pip install pillow-heif"
+            ) from None
+        register_heif_opener()
+    return Image.open(io.BytesIO(content))
+
+
+def _photo(picture: Image.Image) -> Photo:
+    jpeg: dict[str, Any] = {}
+    if isinstance(picture, JpegImagePlugin.JpegImageFile) and picture.mode in ("RGB", "L"):
+        jpeg = {"qtables": dict(picture.quantization)}
+        subsampling = JpegImagePlugin.get_sampling(picture)
+        if subsampling >= 0:
+            jpeg["subsampling"] = subsampling
+    mode, icc = picture.mode, picture.info.get("icc_profile")
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
+    exif = upright.getexif()
+    # A profile describes pixels of its own colour space: after conversion from another it is wrong.
+    keeps_profile = mode in ("RGB", "RGBA", "P")
+    return Photo(
+        image=_rgb(upright),
+        exif=exif.tobytes() if len(exif) else b"",
+        icc=icc if keeps_profile else None,
+        jpeg=jpeg,
+    )
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode == "RGB":
+        return np.array(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return np.repeat(_eight_bit(np.array(picture))[..., None], 3, axis=2)
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.array(picture.convert("RGB"))
+
+
+def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Gray values of any depth as 0-255: by their type's range, or by their own where it has none."""
+    values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
+    top = values.max(initial=0.0)
+    full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
+    if full == 1.0 and np.array_equal(values, values.round()):
+        full = 255.0
+    return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _opencv_tiff(content: bytes, name: str) -> NDArray[np.uint8]:
+    """TIFF files with 16 bits a colour, which Pillow does not know."""
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        from kpipe.opencv import cv2
+
+        try:
+            flags = cv2.IMREAD_COLOR_RGB
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error:
+            picture = None
+        if picture is not None:
+            return np.asarray(picture, np.uint8)
+    raise ImageError(f"{name}: not a picture in a format known here")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file through a temporary one beside it, so that it is there whole or not at all.
+
+    Raises:
+        ImageError: it cannot be written.
+
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name[-100:]}")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
+
+
+def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> bytes:
+    """The bytes of a picture file.
+
+    Args:
+        image: (h, w, 3) uint8, RGB.
+        suffix: decides the format, such as `.jpg`.
+        like: where EXIF, ICC profile and JPEG quality come from.
+
+    Raises:
+        ImageError: no format has that suffix.
+
+    """
+    Image.init()
+    format_ = Image.registered_extensions().get(suffix.lower())
+    if format_ is None or format_ not in Image.SAVE:
+        raise ImageError(
+            f"cannot write pictures named {suffix or 'without an ending'}; try .jpg or .png"
+        )
+    options: dict[str, Any] = {}
+    if like is not None and like.exif:
+        options["exif"] = like.exif
+    if like is not None and like.icc:
+        options["icc_profile"] = like.icc
+    if format_ == "JPEG":
+        options |= (like.jpeg if like is not None else {}) or {"quality": QUALITY, "subsampling": 0}
+    elif format_ == "WEBP":
+        options["quality"] = QUALITY
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(image).save(buffer, format_, **options)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot write this picture as {format_}: {error}") from None
+    return buffer.getvalue()

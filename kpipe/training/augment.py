@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kpipe.opencv import cv2
 from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, transform, warp
 
 Gray = NDArray[np.uint8]
@@ -89,6 +89,7 @@ def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
         crop: (size, size).
         texture: another crop, a source of things that hide a face.
         rng: decides what happens.
+
     """
     if rng.random() < 0.35:
         crop = _occlude(crop, texture, rng)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from kpipe.opencv import cv2
 from kpipe.preprocessor import CROP_SIZE, crop_transform, warp
 from kpipe.schemes import IBUG68
 from kpipe.training.augment import degrade, face_crop, misframed_crop, random_roll
@@ -46,6 +46,7 @@ class CropStream(Dataset):
         empty: photographs without faces; with the misframed faces they make up `negative_share`.
         length: how many crops the run will ask for.
         seed: of the run.
+
     """
 
     def __init__(

@@ -30,6 +30,7 @@ def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[T
             2018). Points beyond the crop do not count.
         error: (n,) negative log-likelihood of the distance under an exponential distribution, whose
             mean is then the expected error.
+
     """
     coordinates = (prediction.points - points).abs().mean(dim=(1, 2))
 
@@ -46,4 +47,3 @@ def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[T
     distance = (prediction.points.detach() - points).norm(dim=2)
     error = (distance * torch.exp(-prediction.log_sigma) + prediction.log_sigma).mean(dim=1)
     return coordinates, heatmap, error
-

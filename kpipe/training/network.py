@@ -43,6 +43,7 @@ class Landmarks(NamedTuple):
         log_sigma: (n, 68), natural logarithm of the expected distance to the true point, crop
             pixels.
         log_heatmap: (n, 68, h * w), logarithm of each point's distribution over the cells.
+
     """
 
     points: Tensor
@@ -87,6 +88,7 @@ class LandmarkNetwork(nn.Module):
     Args:
         size: widths and depth.
         sources: label sets, each with heatmaps of its own; the first is the one that is exported.
+
     """
 
     def __init__(
@@ -95,10 +97,13 @@ class LandmarkNetwork(nn.Module):
         super().__init__()
         a, b, c, d = size.widths
         self.sources = sources
-        self.stem = nn.Sequential(conv(1, 32, stride=2), nn.ReLU(), conv(32, a, stride=2), nn.ReLU())
+        self.stem = nn.Sequential(
+            conv(1, 32, stride=2), nn.ReLU(), conv(32, a, stride=2), nn.ReLU()
+        )
         self.stages = nn.ModuleList(
             nn.Sequential(
-                Block(inputs, outputs, stride), *(Block(outputs, outputs) for _ in range(size.blocks - 1))
+                Block(inputs, outputs, stride),
+                *(Block(outputs, outputs) for _ in range(size.blocks - 1)),
             )
             for inputs, outputs, stride in ((a, a, 1), (a, b, 2), (b, c, 2), (c, d, 2))
         )

@@ -6,9 +6,11 @@ import csv
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kpipe.datasets import Sample, held_out
+from kpipe.datasets import DatasetError, Sample, held_out
 from kpipe.detector import HaarDetector
 from kpipe.media.images import ImageError, read_image
 from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, to_gray, transform, warp
@@ -25,6 +27,9 @@ from kpipe.training.augment import DETECTED, jitter
 from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
+
+EMPTY_VALIDATION = 0.33
+"""Share of the photographs without faces that is kept out of training."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class TrainSettings:
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.
         seed: repeats the run.
+
     """
 
     size: str = "medium"
@@ -60,28 +66,55 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Faces in memory for training and for choosing settings."""
+class FaceSplit:
+    """Faces in memory, to train on and to choose settings by."""
 
     training: list[LabelledFace]
     validation: list[LabelledFace]
 
 
-def load_split(samples: Iterable[Sample], validation: float) -> Split:
+def load_faces(
+    samples: Iterable[Sample],
+    validation: float,
+    on_bad: Callable[[DatasetError], None] | None = None,
+) -> FaceSplit:
     """The faces of some samples, read into memory as gray pictures.
 
+    Args:
+        samples: labelled faces on disk.
+        validation: share of their groups to be kept out of training.
+        on_bad: called with each face that cannot be used, which is then left out.
+
     Raises:
-        DatasetError: a picture cannot be read.
+        DatasetError: without `on_bad`, the first unusable face.
+
     """
-    split = Split([], [])
+    split = FaceSplit([], [])
     for sample in samples:
         part = split.validation if held_out(sample.group, validation) else split.training
-        part.append(LabelledFace(sample.read(), sample.points, sample.source))
+        try:
+            part.append(LabelledFace(sample.read(), sample.points, sample.source))
+        except DatasetError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
     return split
 
 
-def load_empty(folder: Path, validation: float) -> tuple[list[EmptyPhoto], list[EmptyPhoto]]:
-    """Photographs without faces and where the detector errs on them, for training and validation."""
+def load_empty(
+    folder: Path, validation: float = EMPTY_VALIDATION
+) -> tuple[list[EmptyPhoto], list[EmptyPhoto]]:
+    """Photographs without faces and where the detector errs on them.
+
+    Returns:
+        Those to train on, and those kept out to measure the face score on.
+
+    Raises:
+        DatasetError: the folder has none.
+
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
     detector = HaarDetector(min_face=1 / 40, neighbors=0)
     parts: tuple[list[EmptyPhoto], list[EmptyPhoto]] = ([], [])
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
@@ -91,12 +124,14 @@ def load_empty(folder: Path, validation: float) -> tuple[list[EmptyPhoto], list[
             continue
         photo = EmptyPhoto(gray, detector(gray).boxes)
         parts[held_out(path.name, validation)].append(photo)
+    if not any(parts):
+        raise DatasetError(f"{folder}: no picture in it")
     return parts
 
 
 def train(
     settings: TrainSettings,
-    splits: Sequence[Split],
+    split: FaceSplit,
     empty: Sequence[EmptyPhoto],
     folder: Path,
     *,
@@ -108,7 +143,7 @@ def train(
 
     Args:
         settings: of the run; a checkpoint of other settings is refused.
-        splits: the faces.
+        split: the faces.
         empty: photographs without faces.
         folder: gets `checkpoint.pt`, `settings.json` and `log.csv`.
         workers: processes that make crops.
@@ -120,15 +155,15 @@ def train(
 
     Raises:
         ValueError: the folder holds a run of other settings, or there is no face to learn from.
+
     """
     faces: dict[str, list[LabelledFace]] = {}
-    for split in splits:
-        for face in split.training:
-            faces.setdefault(face.source, []).append(face)
+    for face in split.training:
+        faces.setdefault(face.source, []).append(face)
     if not faces:
         raise ValueError("no face to train on: all were held out for validation")
-    validation = [face for split in splits for face in split.validation if face.source == "300w"]
     sources = tuple(sorted(faces))
+    validation = [face for face in split.validation if face.source == sources[0]]
 
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,7 +195,12 @@ def train(
 
     shares = {source: settings.shares.get(source, 1.0) for source in sources}
     stream = CropStream(
-        faces, shares, empty, settings.negative_share, settings.steps * settings.batch, settings.seed
+        faces,
+        shares,
+        empty,
+        settings.negative_share,
+        settings.steps * settings.batch,
+        settings.seed,
     )
     loader = DataLoader(
         stream,
@@ -182,8 +222,6 @@ def train(
         averaged.update_parameters(network)
         for name, value in figures.items():
             totals[name] = totals.get(name, 0.0) + value
-        if on_step is not None:
-            on_step(step, figures)
         if step % checkpoint_every == 0 or step == settings.steps:
             row = {name: value / checkpoint_every for name, value in totals.items()}
             totals = {}
@@ -200,7 +238,32 @@ def train(
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+            figures |= row
+        if on_step is not None:
+            on_step(step, figures)
     return averaged.module.eval()
+
+
+def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
+    """The averaged network of a run and the run's settings.
+
+    Raises:
+        DatasetError: there is no usable checkpoint.
+
+    """
+    path = folder / "checkpoint.pt"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
+        prefix = "module."
+        network.load_state_dict(
+            {k[len(prefix) :]: v for k, v in state["averaged"].items() if k.startswith(prefix)}
+        )
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file; is {folder} the folder of a run?") from None
+    except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DatasetError(f"{path}: not a checkpoint of kpipe train ({error})") from None
+    return network.eval(), state["settings"]
 
 
 def schedule(progress: float, warm_up: float) -> float:
@@ -218,7 +281,10 @@ def validation_nme(
     crops, points, scales = validation_crops(faces)
     network.eval()
     predicted = torch.cat(
-        [network(torch.from_numpy(part).to(device)).points.cpu() for part in np.array_split(crops, max(len(crops) // 64, 1))]
+        [
+            network(torch.from_numpy(part).to(device)).points.cpu()
+            for part in np.array_split(crops, max(len(crops) // 64, 1))
+        ]
     ).numpy()
     network.train()
     error = np.linalg.norm(predicted - points, axis=2).mean(axis=1) / scales
@@ -264,9 +330,7 @@ def _step(
         with torch.autocast(device.type, torch.bfloat16):
             prediction = network.landmarks(features[chosen], name)
         coordinates, heatmap, error = landmark_losses(prediction, points[chosen], CROP_SIZE)
-        each = (
-            weights.coordinates * coordinates + weights.heatmap * heatmap + weights.error * error
-        )
+        each = weights.coordinates * coordinates + weights.heatmap * heatmap + weights.error * error
         loss = loss + label_weights[index] * each.sum() / len(crops)
         figures[f"coordinates_{name}"] = coordinates.detach().mean()
         figures[f"heatmap_{name}"] = heatmap.detach().mean()

@@ -1,0 +1,87 @@
+"""The command line: one module a command, each thin: parse, call, report.
+
+Results go to standard output, talk to standard error. Exit codes: 0 done, 1 some input could not be
+used, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from kpipe import __version__
+from kpipe.cli import annotate, evaluate, export, train
+
+app = typer.Typer(
+    name="kpipe",
+    help="Find every face in a photograph, and 68 named points on each.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("annotate")(annotate.annotate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("export")(export.export)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The program `kpipe`."""
+    # Pillow's warnings on large or odd pictures: what matters of them comes as an error line.
+    warnings.simplefilter("ignore")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped", 130))
+    except BrokenPipeError:
+        # Whoever read our output has left; there is no one to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ImportError as error:
+        sys.exit(_say(str(error), 2))
+    except Exception as error:
+        if not _expected(error):
+            raise
+        sys.exit(_say(str(error), 2))
+
+
+def _expected(error: Exception) -> bool:
+    """Whether an error is one of ours, whose message is written for the user."""
+    ours = (
+        ("kpipe.predictor", "ModelError"),
+        ("kpipe.detector", "CascadeError"),
+        ("kpipe.datasets.samples", "DatasetError"),
+        ("kpipe.media.images", "ImageError"),
+    )
+    return any(
+        isinstance(error, getattr(import_module(module), name))
+        for module, name in ours
+        if module in sys.modules
+    )
+
+
+def _say(message: str, code: int) -> int:
+    print(f"kpipe: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,302 @@
+"""`kpipe annotate`: photographs to annotated photographs and data."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from kpipe.faces import Faces
+    from kpipe.media.images import Photo
+    from kpipe.renderer import Style
+
+STREAM = "-"
+
+
+def annotate(
+    photos: Annotated[
+        list[str],
+        typer.Argument(metavar="PHOTO...", help="Photographs; - reads one from standard input."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|FOLDER|-",
+            help="The annotated picture, or the folder for several. [default: PHOTO_annotated.jpg]",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace results that exist.")
+    ] = False,
+    draw: Annotated[
+        str, typer.Option(metavar="PARTS", help="Any of boxes,lines,points,numbers,index.")
+    ] = "boxes,lines,points",
+    no_picture: Annotated[
+        bool, typer.Option("--no-picture", help="Write data, no annotated picture.")
+    ] = False,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Faces as JSON, one line a photograph.")
+    ] = None,
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Faces as CSV, one row a face.")
+    ] = None,
+    pts: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Points as iBUG .pts, one file a face.")
+    ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="One picture a face, with its points.")
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
+    ] = 0.5,
+    min_face: Annotated[
+        float,
+        typer.Option(
+            min=0.005,
+            help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
+        ),
+    ] = 0.05,
+    tilt: Annotated[
+        str,
+        typer.Option(metavar="any|upright", help="Whether to look for heads that lie or lean."),
+    ] = "any",
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table, errors alone.")] = False,
+) -> None:
+    """Find the faces in photographs; draw their points on a copy and write them as data.
+
+    Exit code 1 if a photograph could not be read or a result not be written; the others are done
+    all the same.
+    """
+    from kpipe.cli.report import error, say, table, track
+    from kpipe.detector import TILTS, HaarDetector
+    from kpipe.media.images import ImageError, shown
+    from kpipe.pipeline import Pipeline
+    from kpipe.predictor import LandmarkPredictor
+    from kpipe.renderer import Style
+
+    try:
+        style = Style(tuple(part for part in draw.split(",") if part))
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--draw") from None
+    if tilt not in TILTS:
+        raise typer.BadParameter("choose any or upright", param_hint="--tilt")
+    streams = [value for value in (None if no_picture else output, json, csv) if value == STREAM]
+    if len(streams) > 1:
+        raise typer.BadParameter("standard output can take one result, not several")
+    pictures = [] if no_picture else _pictures(photos, output, stdout_taken=bool(streams))
+
+    outputs = Outputs(photos, force)
+    pipeline = Pipeline(
+        HaarDetector(min_face=min_face, rolls=TILTS[tilt]),
+        LandmarkPredictor(model),
+        min_score=min_score,
+    )
+    rows, failed = [], False
+    with ExitStack() as stack:
+        tables = Tables(
+            json=stack.enter_context(outputs.open(json)) if json else None,
+            csv=stack.enter_context(outputs.open(csv)) if csv else None,
+        )
+        jobs = [(name, pictures[k] if pictures else None) for k, name in enumerate(photos)]
+        for name, picture in track(jobs, len(jobs), "photographs"):
+            try:
+                # Before the work, so that a result that is in the way costs no time.
+                if picture is not None:
+                    outputs.claim(picture)
+                photo = _read(name)
+                start = time.perf_counter()
+                faces = pipeline(photo.image).at(name)
+                elapsed = time.perf_counter() - start
+                written = _write_pictures(photo, faces, picture, style, outputs)
+                _write_parts(photo, faces, pts, crops, outputs)
+                tables.add(faces)
+            except ImageError as problem:
+                failed = True
+                error(str(problem))
+                tables.add_error(name, str(problem))
+                continue
+            if not faces:
+                say(f"{shown(name)}: no face found")
+            rows.append(_row(faces, elapsed, written))
+    if rows and not quiet:
+        table(("photo", "pixels", "faces", "sizes, px", "mean sigma, px", "ms", "result"), rows)
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass
+class Outputs:
+    """Guards the files of a run: never an input, never one twice, no existing one without force.
+
+    Attributes:
+        photos: the inputs, as the user named them.
+        force: whether files that exist may be replaced.
+
+    """
+
+    photos: list[str]
+    force: bool
+
+    def __post_init__(self) -> None:
+        self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
+        self._claimed: set[str] = set()
+
+    def claim(self, target: str | Path) -> None:
+        """Raises ImageError if the file must not be written."""
+        from kpipe.media.images import ImageError, shown
+
+        if str(target) == STREAM:
+            return
+        path = Path(target)
+        identity = _identity(path)
+        if identity in self._inputs:
+            raise ImageError(f"{shown(path)}: is an input photograph; name another result with -o")
+        if identity in self._claimed:
+            raise ImageError(f"{shown(path)}: would be the result of two photographs")
+        if path.is_dir():
+            raise ImageError(f"{shown(path)}: is a folder")
+        if path.exists() and not self.force:
+            raise ImageError(f"{shown(path)}: exists; --force replaces it")
+        self._claimed.add(identity)
+
+    def open(self, target: str) -> TextIO:
+        """A text file, or standard output, which stays open."""
+        from kpipe.media.images import ImageError, shown
+
+        if target == STREAM:
+            return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
+        self.claim(target)
+        try:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            return open(target, "w", encoding="utf-8", errors="surrogateescape", newline="")
+        except OSError as problem:
+            reason = problem.strerror or problem
+            raise ImageError(f"{shown(target)}: cannot be written ({reason})") from None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The text files that a run adds to, photograph by photograph."""
+
+    json: TextIO | None
+    csv: TextIO | None
+
+    def __post_init__(self) -> None:
+        if self.csv is not None:
+            from kpipe.schemes import IBUG68
+            from kpipe.writers import csv_table
+
+            self.csv.write(csv_table.header(IBUG68))
+
+    def add(self, faces: Faces) -> None:
+        from kpipe.writers import csv_table, records
+
+        if self.json is not None:
+            self.json.write(records.to_json(faces) + "\n")
+        if self.csv is not None:
+            self.csv.write(csv_table.rows(faces))
+
+    def add_error(self, name: str, reason: str) -> None:
+        from kpipe.writers import records
+
+        if self.json is not None:
+            self.json.write(records.error_to_json(name, reason) + "\n")
+
+
+def _identity(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list[str]:
+    """Where the annotated picture of each photograph goes."""
+    if output is None:
+        if photos == [STREAM] and not stdout_taken:
+            if sys.stdout.isatty():
+                raise typer.BadParameter("a terminal shows no pictures; name a file with -o")
+            return [STREAM]
+        return [_result_name(name, Path(name).parent) for name in photos]
+    folder = output != STREAM and (output.endswith(os.sep) or Path(output).is_dir())
+    if folder or len(photos) > 1:
+        if output == STREAM or (Path(output).exists() and not Path(output).is_dir()):
+            raise typer.BadParameter("several photographs need a folder", param_hint="-o")
+        return [_result_name(name, Path(output)) for name in photos]
+    return [output]
+
+
+def _stem(name: str) -> str:
+    return "stdin" if name == STREAM else Path(name).stem
+
+
+def _result_name(name: str, folder: Path) -> str:
+    return str(folder / f"{_stem(name)}_annotated.jpg")
+
+
+def _read(name: str) -> Photo:
+    from kpipe.media.images import read_photo
+
+    return read_photo(sys.stdin.buffer.read() if name == STREAM else name)
+
+
+def _write_pictures(
+    photo: Photo, faces: Faces, target: str | None, style: Style, outputs: Outputs
+) -> str:
+    from kpipe.media.images import encode, shown, write_file
+
+    if target is None:
+        return ""
+    suffix = ".jpg" if target == STREAM else Path(target).suffix
+    content = encode(faces.render(photo.image, style), suffix, photo)
+    if target == STREAM:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return "standard output"
+    write_file(Path(target), content)
+    return shown(target)
+
+
+def _write_parts(
+    photo: Photo, faces: Faces, pts: Path | None, crops: Path | None, outputs: Outputs
+) -> None:
+    """One file a face: PHOTO.pts or, of several faces, PHOTO_1.pts, PHOTO_2.pts …"""
+    from kpipe.media.images import encode, write_file
+    from kpipe.renderer import face_picture
+    from kpipe.writers.pts import to_pts
+
+    stem = _stem(str(faces.path))
+    for index, face in enumerate(faces):
+        name = stem if len(faces) == 1 else f"{stem}_{index + 1}"
+        if pts is not None:
+            outputs.claim(pts / f"{name}.pts")
+            write_file(pts / f"{name}.pts", to_pts(face).encode())
+        if crops is not None:
+            outputs.claim(crops / f"{name}.jpg")
+            picture = encode(face_picture(photo.image, faces, index), ".jpg")
+            write_file(crops / f"{name}.jpg", picture)
+
+
+def _row(faces: Faces, seconds: float, written: str) -> tuple[str, ...]:
+    from kpipe.media.images import shown
+
+    sizes = ", ".join(f"{face.size:.0f}" for face in faces[:6]) + (" …" if len(faces) > 6 else "")
+    sigmas = [float(face.sigma.mean()) for face in faces]
+    return (
+        shown(str(faces.path)),
+        f"{faces.width} x {faces.height}",
+        str(len(faces)),
+        sizes,
+        f"{sum(sigmas) / len(sigmas):.1f}" if sigmas else "",
+        f"{seconds * 1000:.0f}",
+        written,
+    )

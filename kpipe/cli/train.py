@@ -1,0 +1,108 @@
+"""`kpipe train`: a network of one's own from labelled faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            metavar="FOLDER|CSV",
+            help="Pictures with .pts files, or a YouTube Faces keypoint CSV. May be repeated.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the run; resumes there.")
+    ],
+    negatives: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photographs without any face.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="small, medium or large.")] = "medium",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
+    batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 64,
+    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
+    validation: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Repeats a run.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make crops.")] = 2,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
+    ] = False,
+) -> None:
+    """Train the network. Stopped at any time, the same command goes on from its last checkpoint.
+
+    Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json and log.csv to
+    the folder; kpipe export makes the ONNX file.
+    """
+    from kpipe.cli.extras import require
+
+    require("train", "torch", "onnx")
+
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from kpipe.cli.report import console, error, say
+    from kpipe.datasets import DatasetError, read_samples
+    from kpipe.training.network import SIZES
+    from kpipe.training.train import TrainSettings, load_empty, load_faces
+    from kpipe.training.train import train as run
+
+    if size not in SIZES:
+        raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
+    settings = TrainSettings(
+        size=size, steps=steps, batch=batch, rate=rate, validation=validation, seed=seed
+    )
+    skipped: list[DatasetError] = []
+    on_bad = skipped.append if skip_bad else None
+    samples = [sample for part in data for sample in read_samples(part, on_bad)]
+    faces = load_faces(samples, validation, on_bad)
+    empty = load_empty(negatives)[0] if negatives is not None else []
+    for problem in skipped:
+        error(str(problem))
+    say(
+        f"{len(faces.training)} faces to train on, {len(faces.validation)} for validation, "
+        f"{len(skipped)} left out, {len(empty)} photographs without faces"
+    )
+
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=steps, figures="")
+
+        def show(step: int, figures: dict[str, float]) -> None:
+            if step % 10 == 0 or step == steps:
+                progress.update(task, completed=step, figures=f"loss {figures['loss']:.2f}")
+            if "validation_nme" in figures:
+                say(f"step {step}: NME {figures['validation_nme']:.2f} % on validation faces")
+
+        run(
+            settings,
+            faces,
+            empty,
+            output,
+            workers=workers,
+            checkpoint_every=checkpoint_every,
+            on_step=show,
+        )
+    say(f"trained: kpipe export {output} -o network.onnx makes the network usable")

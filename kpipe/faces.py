@@ -1,0 +1,158 @@
+"""What was found: plain, validated data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpipe.schemes import IBUG68, Scheme
+
+if TYPE_CHECKING:
+    from kpipe.renderer import Style
+
+
+class Pose(NamedTuple):
+    """How a head is turned, in degrees; all zero for one that looks straight into the camera.
+
+    Attributes:
+        yaw: about the vertical; positive when the subject looks to its own left.
+        pitch: up and down; positive when the subject looks up.
+        roll: in the plane of the picture; positive when turned clockwise as one sees it.
+
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face. Coordinates are pixels of the upright photograph, the centre of its top-left pixel
+    at (0, 0).
+
+    Attributes:
+        box: (4,) float32, x0, y0, x1, y1: the square around the landmarks.
+        score: probability that this is a face, 0 to 1.
+        points: (n, 2) float32.
+        sigma: (n,) float32: expected distance of each point from where it really is, pixels.
+        pose: how the head is turned.
+        track: identity in a video.
+
+    """
+
+    box: NDArray[np.float32]
+    score: float
+    points: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    pose: Pose | None = None
+    track: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.points)
+        _check("box", self.box, (4,))
+        _check("points", self.points, (count, 2))
+        _check("sigma", self.sigma, (count,))
+
+    @property
+    def size(self) -> float:
+        """Side of the box, pixels."""
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON has it; pixels to two decimals."""
+        face: dict[str, Any] = {
+            "box": _rounded(self.box, 2),
+            "score": round(float(self.score), 4),
+            "points": _rounded(self.points, 2),
+            "sigma": _rounded(self.sigma, 3),
+        }
+        if self.pose is not None:
+            face["pose"] = {name: round(v, 2) for name, v in self.pose._asdict().items()}
+        if self.track is not None:
+            face["track"] = self.track
+        return face
+
+    @classmethod
+    def from_dict(cls, face: dict[str, Any]) -> Face:
+        """The inverse of `to_dict`."""
+        return cls(
+            box=np.asarray(face["box"], np.float32),
+            score=float(face["score"]),
+            points=np.asarray(face["points"], np.float32),
+            sigma=np.asarray(face["sigma"], np.float32),
+            pose=Pose(**face["pose"]) if "pose" in face else None,
+            track=face.get("track"),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Faces(Sequence[Face]):
+    """The faces of one photograph, largest first.
+
+    Attributes:
+        faces: what was found.
+        width, height: of the upright photograph, pixels.
+        path: the photograph, as its user named it.
+        scheme: what the points are.
+
+    """
+
+    faces: tuple[Face, ...]
+    width: int
+    height: int
+    path: str | None = None
+    scheme: Scheme = IBUG68
+
+    @overload
+    def __getitem__(self, index: int) -> Face: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Face, ...]: ...
+    def __getitem__(self, index: int | slice) -> Face | tuple[Face, ...]:
+        return self.faces[index]
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __iter__(self) -> Iterator[Face]:
+        return iter(self.faces)
+
+    def at(self, path: str) -> Faces:
+        """The same faces under the name of their photograph."""
+        return dataclasses.replace(self, path=path)
+
+    def filter(self, min_score: float = 0.0, min_size: float = 0.0) -> Faces:
+        """The faces of at least this score and size (pixels)."""
+        kept = tuple(f for f in self.faces if f.score >= min_score and f.size >= min_size)
+        return dataclasses.replace(self, faces=kept)
+
+    def render(self, image: NDArray[np.uint8], style: Style | None = None) -> NDArray[np.uint8]:
+        """A copy of the photograph (h, w, 3) with the faces drawn on it: see `kpipe.renderer`."""
+        from kpipe.renderer import render
+
+        return render(image, self, style)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON of one photograph has it."""
+        return {
+            "image": self.path,
+            "width": self.width,
+            "height": self.height,
+            "scheme": self.scheme.name,
+            "faces": [face.to_dict() for face in self.faces],
+        }
+
+
+def _check(name: str, values: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != shape:
+        got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else repr(values)
+        raise ValueError(f"{name}: expected float32 {shape}, got {got}")
+
+
+def _rounded(values: NDArray[np.floating], decimals: int) -> Any:
+    return np.round(values.astype(np.float64), decimals).tolist()

@@ -1,0 +1,164 @@
+"""The whole way of a photograph: detect, crop, predict, map back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpipe.detector import Detections, Detector, HaarDetector
+from kpipe.faces import Face, Faces
+from kpipe.measures import head_pose
+from kpipe.predictor import LandmarkPredictor
+from kpipe.preprocessor import crop_transform, face_box, invert, to_gray, transform, warp
+
+
+class Landmarks(NamedTuple):
+    """What was seen in n boxes of one picture.
+
+    Attributes:
+        points: (n, 68, 2) float32, pixels of the picture.
+        sigma: (n, 68) float32, pixels of the picture.
+        scores: (n,) float32, probability of a face.
+
+    """
+
+    points: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def take(self, chosen: NDArray[np.intp]) -> Landmarks:
+        return Landmarks(self.points[chosen], self.sigma[chosen], self.scores[chosen])
+
+
+class Pipeline:
+    """Photographs to faces. Loaded once, used often, from any number of threads.
+
+    A first look at every candidate gives its face score, place, size and roll; what is a face gets
+    a second look through a crop framed by the points of the first.
+
+    Args:
+        detector: finds candidates; without it the Haar cascades.
+        predictor: sees points in crops; without it the packaged network.
+        min_score: least probability of a face that is reported.
+        overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
+
+    """
+
+    def __init__(
+        self,
+        detector: Detector | None = None,
+        predictor: LandmarkPredictor | None = None,
+        *,
+        min_score: float = 0.5,
+        overlap: float = 0.35,
+    ) -> None:
+        self.detector = detector if detector is not None else HaarDetector()
+        self.predictor = predictor if predictor is not None else LandmarkPredictor()
+        self.min_score = min_score
+        self.overlap = overlap
+
+    def __call__(self, image: NDArray[np.uint8]) -> Faces:
+        """The faces of a picture, largest first.
+
+        Args:
+            image: RGB (h, w, 3) or gray (h, w), uint8, upright.
+
+        Raises:
+            ValueError: it is of another shape or type.
+
+        """
+        gray = checked_gray(image)
+        height, width = gray.shape
+        found = self.first_look(gray, self.detector(gray))
+        chosen = distinct(found, self.min_score, self.overlap)
+        faces = self.second_look(gray, found.take(chosen))
+        # Two candidates can settle on one face: the second look shows it.
+        chosen = distinct(faces, self.min_score, self.overlap)
+        return Faces(_as_faces(faces.take(chosen)), width, height, scheme=self.predictor.scheme)
+
+    def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
+        """The points in given boxes, both looks, nothing left out.
+
+        Raises:
+            ValueError: the picture is of another shape or type than RGB or gray uint8.
+
+        """
+        gray = checked_gray(image)
+        return self.second_look(gray, self.first_look(gray, detections))
+
+    def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
+        """Points in the boxes that a detector gave."""
+        matrices = [
+            crop_transform(box, roll, self.predictor.crop_size, self.predictor.crop_margin)
+            for box, roll in zip(detections.boxes, detections.rolls)
+        ]
+        return self._look(gray, matrices)
+
+    def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
+        """Points in upright crops framed by the points of a first look."""
+        matrices = []
+        for points in first.points:
+            roll = head_pose(points).roll
+            box = face_box(points, roll)
+            matrices.append(
+                crop_transform(box, roll, self.predictor.crop_size, self.predictor.crop_margin)
+            )
+        return self._look(gray, matrices)
+
+    def _look(self, gray: NDArray[np.uint8], matrices: list[NDArray[np.float64]]) -> Landmarks:
+        size = self.predictor.crop_size
+        crops = np.zeros((len(matrices), size, size), np.uint8)
+        for crop, matrix in zip(crops, matrices):
+            crop[:] = warp(gray, matrix, size)
+        points, sigma, face = self.predictor(crops)
+        inverses = [invert(matrix) for matrix in matrices]
+        for index, inverse in enumerate(inverses):
+            points[index] = transform(inverse, points[index])
+            sigma[index] *= np.hypot(inverse[0, 0], inverse[1, 0])
+        return Landmarks(points, sigma, face)
+
+
+def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The gray picture of an RGB or gray one.
+
+    Raises:
+        ValueError: it is neither.
+
+    """
+    right_shape = isinstance(image, np.ndarray) and (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    )
+    if not right_shape or image.dtype != np.uint8 or image.size == 0:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
+        raise ValueError(f"image: expected uint8 (h, w, 3) RGB or (h, w) gray, got {got}")
+    return to_gray(image)
+
+
+def distinct(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
+    """Indices of the probable faces without repetitions, the most probable first."""
+    boxes = [face_box(points) for points in found.points]
+    kept: list[int] = []
+    for index in np.argsort(-found.scores, kind="stable"):
+        if found.scores[index] < min_score:
+            break
+        if all(intersection_over_union(boxes[index], boxes[k]) <= overlap for k in kept):
+            kept.append(int(index))
+    return np.array(kept, np.intp)
+
+
+def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """IoU of two boxes (4,) x0, y0, x1, y1."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(np.maximum(sides, 0)))
+    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _as_faces(found: Landmarks) -> tuple[Face, ...]:
+    faces = [
+        Face(face_box(points), float(score), points, sigma, head_pose(points))
+        for points, sigma, score in zip(*found)
+    ]
+    return tuple(sorted(faces, key=lambda face: -face.size))

@@ -1,0 +1,104 @@
+"""The 68-point network at work, by ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from kpipe.resources import packaged
+from kpipe.schemes import IBUG68, Scheme
+
+DEFAULT_MODEL = "models/landmarks.onnx"
+
+BATCH = 32
+"""Crops a run of the network, so that memory does not grow with the number of faces."""
+
+
+class ModelError(RuntimeError):
+    """The file of a network is missing, damaged or of another kind."""
+
+
+class Prediction(NamedTuple):
+    """What the network says of n crops.
+
+    Attributes:
+        points: (n, 68, 2) float32, crop pixels.
+        sigma: (n, 68) float32, expected error of each point, crop pixels.
+        face: (n,) float32, probability that the crop shows a face.
+
+    """
+
+    points: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    face: NDArray[np.float32]
+
+
+class LandmarkPredictor:
+    """Gray crops to points. One object serves any number of threads.
+
+    Args:
+        model: an ONNX file written by `kpipe export`; without it the packaged one.
+        threads: of one prediction; 0 for all cores.
+
+    Attributes:
+        crop_size, crop_margin: how its crops are to be cut, see `kpipe.preprocessor`.
+        sigma_bounds: a point's error is below so many sigma in 50 and in 90 % of cases.
+
+    Raises:
+        ModelError: the file cannot be used.
+
+    """
+
+    scheme: Scheme = IBUG68
+
+    def __init__(self, model: str | Path | None = None, threads: int = 0) -> None:
+        path = Path(model) if model is not None else packaged(DEFAULT_MODEL)
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # Threads that spin while they wait take the processor from whatever runs beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this.
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
+        notes = self._session.get_modelmeta().custom_metadata_map
+        if notes.get("kpipe.scheme") != self.scheme.name:
+            raise ModelError(f"{path}: an ONNX file, but not one of kpipe's 68-point networks")
+        self.crop_size = int(notes["kpipe.crop_size"])
+        self.crop_margin = float(notes["kpipe.crop_margin"])
+        self.sigma_bounds = (
+            float(notes["kpipe.sigma_bound50"]),
+            float(notes["kpipe.sigma_bound90"]),
+        )
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Prediction:
+        """Points of the crops (n, side, side) uint8.
+
+        Raises:
+            ValueError: the crops are of another shape or type.
+
+        """
+        side = self.crop_size
+        if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != (side, side):
+            raise ValueError(
+                f"crops: expected uint8 (n, {side}, {side}), got {crops.dtype} {crops.shape}"
+            )
+        count = len(self.scheme)
+        empty = (np.zeros((0, count, 2), np.float32), np.zeros((0, count), np.float32))
+        parts = [Prediction(*empty, np.zeros(0, np.float32))]
+        for start in range(0, len(crops), BATCH):
+            batch = np.ascontiguousarray(crops[start : start + BATCH, None])
+            parts.append(
+                Prediction(*self._session.run(["points", "sigma", "face"], {"crops": batch}))
+            )
+        return Prediction(*(np.concatenate(arrays) for arrays in zip(*parts)))

@@ -1,0 +1,247 @@
+"""Faces drawn on their photograph.
+
+Every size follows from the size of the face. Small faces are drawn on an enlarged copy of their part
+of the picture that is then reduced again, so that lines may be finer than a pixel; pixels that no
+line touches keep their exact values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpipe.faces import Face, Faces
+from kpipe.opencv import cv2
+from kpipe.preprocessor import crop_transform
+from kpipe.schemes import Scheme
+
+Colour = tuple[int, int, int]
+
+PALETTE: dict[str, Colour] = {
+    "jaw": (79, 195, 247),
+    "right_brow": (255, 213, 79),
+    "left_brow": (255, 160, 0),
+    "nose": (129, 220, 120),
+    "right_eye": (255, 112, 90),
+    "left_eye": (206, 110, 255),
+    "lips": (255, 90, 160),
+    "box": (255, 255, 255),
+}
+
+UNCERTAIN = 0.06
+"""Points whose sigma is a larger share of the face's size are drawn hollow."""
+
+MARGIN = 0.3
+"""How far around the box a face's drawing may reach, in sides of it."""
+
+_FRACTION = 4
+"""Binary digits after the point in the coordinates that OpenCV draws at."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is drawn, in this order, and in which colours.
+
+    Attributes:
+        draw: any of `boxes`, `lines`, `points`, `numbers`, `index`.
+        palette: RGB of each face part, and of `box`.
+
+    """
+
+    draw: tuple[str, ...] = ("boxes", "lines", "points")
+    palette: dict[str, Colour] = field(default_factory=lambda: PALETTE)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.draw if name not in LAYERS]
+        if unknown:
+            raise ValueError(f"cannot draw {unknown[0]!r}; choose from {', '.join(LAYERS)}")
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A part of a picture, enlarged, and where it lies.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, drawn upon.
+        corner: x, y of its top-left pixel in the picture.
+        zoom: canvas pixels in a pixel of the picture.
+
+    """
+
+    pixels: NDArray[np.uint8]
+    corner: tuple[int, int]
+    zoom: int
+
+    def at(self, point: NDArray[np.floating]) -> tuple[int, int]:
+        """A point of the picture as OpenCV's drawing functions take it."""
+        x, y = (np.asarray(point, np.float64) - self.corner + 0.5) * self.zoom - 0.5
+        return round(x * 2**_FRACTION), round(y * 2**_FRACTION)
+
+    def line(
+        self, a: NDArray[np.floating], b: NDArray[np.floating], colour: Colour, width: float
+    ) -> None:
+        thickness = max(round(width * self.zoom), 1)
+        cv2.line(self.pixels, self.at(a), self.at(b), colour, thickness, cv2.LINE_AA, _FRACTION)
+
+    def dot(
+        self, centre: NDArray[np.floating], radius: float, colour: Colour, hollow: bool
+    ) -> None:
+        size = round(radius * self.zoom * 2**_FRACTION)
+        thickness = max(round(radius * self.zoom / 3), 1) if hollow else cv2.FILLED
+        cv2.circle(self.pixels, self.at(centre), size, colour, thickness, cv2.LINE_AA, _FRACTION)
+
+    def text(
+        self, words: str, left_base: NDArray[np.floating], height: float, colour: Colour
+    ) -> None:
+        """Words whose capitals are so many picture pixels high, dark around the edges."""
+        scale = height * self.zoom / 21
+        x, y = (v >> _FRACTION for v in self.at(left_base))
+        for shade, extra in (((0, 0, 0), 2), (colour, 0)):
+            thickness = max(round(2 * scale), 1) + (extra * max(round(scale), 1) if extra else 0)
+            cv2.putText(
+                self.pixels,
+                words,
+                (x, y),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                scale,
+                shade,
+                thickness,
+                cv2.LINE_AA,
+            )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A face to draw, its number in the picture (from 1), and what its points are."""
+
+    face: Face
+    number: int
+    scheme: Scheme
+
+
+def _stroke(face: Face) -> float:
+    return max(face.size / 200, 0.45)
+
+
+def draw_boxes(canvas: Canvas, subject: Subject, style: Style) -> None:
+    """The square around the landmarks."""
+    x0, y0, x1, y1 = subject.face.box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    for a, b in zip(corners, np.roll(corners, -1, axis=0)):
+        canvas.line(a, b, style.palette["box"], _stroke(subject.face))
+
+
+def draw_lines(canvas: Canvas, subject: Subject, style: Style) -> None:
+    """The face parts as lines, each in its colour."""
+    points = subject.face.points
+    for polyline in subject.scheme.polylines:
+        for a, b in polyline.segments():
+            canvas.line(points[a], points[b], style.palette[polyline.group], _stroke(subject.face))
+
+
+def draw_points(canvas: Canvas, subject: Subject, style: Style) -> None:
+    """A dot on each point, hollow where the network is unsure."""
+    face = subject.face
+    radius = max(face.size / 110, 0.5)
+    for group, indices in subject.scheme.groups.items():
+        for index in indices:
+            hollow = bool(face.sigma[index] > UNCERTAIN * face.size)
+            canvas.dot(face.points[index], radius, style.palette[group], hollow)
+
+
+def draw_numbers(canvas: Canvas, subject: Subject, style: Style) -> None:
+    """The number of each point, from 0."""
+    height = max(subject.face.size / 55, 2.0)
+    for group, indices in subject.scheme.groups.items():
+        for index in indices:
+            place = subject.face.points[index] + (height * 0.5, -height * 0.4)
+            canvas.text(str(index), place, height, style.palette[group])
+
+
+def draw_index(canvas: Canvas, subject: Subject, style: Style) -> None:
+    """The number of the face, from 1, above its box."""
+    face = subject.face
+    height = max(face.size / 10, 5.0)
+    canvas.text(str(subject.number), face.box[:2] - (0, height * 0.4), height, style.palette["box"])
+
+
+LAYERS: dict[str, Callable[[Canvas, Subject, Style], None]] = {
+    "boxes": draw_boxes,
+    "lines": draw_lines,
+    "points": draw_points,
+    "numbers": draw_numbers,
+    "index": draw_index,
+}
+
+
+def render(image: NDArray[np.uint8], faces: Faces, style: Style | None = None) -> NDArray[np.uint8]:
+    """A copy of a photograph with its faces drawn on it.
+
+    Args:
+        image: (h, w, 3) uint8, RGB, the upright photograph that the faces were found in.
+        faces: what to draw.
+        style: how; without it boxes, lines and points.
+
+    Raises:
+        ValueError: the picture is of another shape, type or size.
+
+    """
+    expected = (faces.height, faces.width, 3)
+    if image.dtype != np.uint8 or image.shape != expected:
+        raise ValueError(f"image: expected uint8 {expected}, got {image.dtype} {image.shape}")
+    style = style or Style()
+    picture = image.copy()
+    # Small faces last: one that stands before a large one stays whole.
+    for number, face in sorted(enumerate(faces, 1), key=lambda item: -item[1].size):
+        _draw(picture, Subject(face, number, faces.scheme), style)
+    return picture
+
+
+def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
+    face = subject.face
+    height, width = picture.shape[:2]
+    extent = np.vstack([face.box.reshape(2, 2), face.points])
+    reach = MARGIN * face.size + 4
+    x0, y0 = np.clip(np.floor(extent.min(axis=0) - reach), 0, (width, height)).astype(int)
+    x1, y1 = np.clip(np.ceil(extent.max(axis=0) + reach), 0, (width, height)).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return
+    zoom = int(np.clip(np.ceil(400 / face.size), 1, 8))
+    part = picture[y0:y1, x0:x1]
+    enlarged = np.repeat(np.repeat(part, zoom, axis=0), zoom, axis=1)
+    canvas = Canvas(enlarged, (int(x0), int(y0)), zoom)
+    for name in style.draw:
+        LAYERS[name](canvas, subject, style)
+    size = (int(x1 - x0), int(y1 - y0))
+    part[:] = cv2.resize(enlarged, size, interpolation=cv2.INTER_AREA)
+
+
+def face_picture(
+    image: NDArray[np.uint8], faces: Faces, index: int, side: int = 224, style: Style | None = None
+) -> NDArray[np.uint8]:
+    """One face cut out and enlarged to (side, side, 3), its points drawn on it.
+
+    Args:
+        image: the photograph, (h, w, 3) uint8.
+        faces: of the photograph.
+        index: which of them, from 0.
+        side: of the result, pixels.
+        style: how the points are drawn; without it points alone.
+
+    """
+    face = faces[index]
+    matrix = crop_transform(face.box, size=side)
+    crop = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA)
+    scale = float(matrix[0, 0])
+    shifted = Face(
+        box=(face.box * scale + np.tile(matrix[:, 2], 2)).astype(np.float32),
+        score=face.score,
+        points=(face.points * scale + matrix[:, 2]).astype(np.float32),
+        sigma=face.sigma * np.float32(scale),
+    )
+    return render(
+        crop, Faces((shifted,), side, side, scheme=faces.scheme), style or Style(("points",))
+    )

@@ -1,7 +1,8 @@
-"""Where faces may be: OpenCV's Haar cascades (Viola and Jones, CVPR 2001), several of them at once.
+"""Where faces may be: OpenCV's Haar cascades (Viola and Jones, CVPR 2001).
 
-A cascade alone either misses faces or reports false ones. Here several run with low thresholds on a
-small copy of the picture, and what they find are candidates: the network's face score decides.
+A cascade alone either misses faces or reports false ones. Here every window that passes it counts,
+on a small copy of the picture and on turned ones, and what they find are candidates: the network's
+face score decides.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
+from kpipe.preprocessor import invert, transform
 
 
 class Detections(NamedTuple):
@@ -25,7 +27,6 @@ class Detections(NamedTuple):
     Attributes:
         boxes: (n, 4) float32, x0, y0, x1, y1: squares around the landmarks to be expected.
         rolls: (n,) float32, degrees: how far the face is turned clockwise in the picture.
-
     """
 
     boxes: NDArray[np.float32]
@@ -51,7 +52,6 @@ class CascadeModel:
         shift: centre of the face's box from the centre of the window, in sides of the window.
         scale: side of the face's box over the side of the window.
         mirrored: run on the mirrored picture: for profiles, which the file knows from one side.
-
     """
 
     file: str
@@ -68,33 +68,60 @@ class CascadeModel:
         Args:
             windows: (n, 4) x, y, w, h, as the cascade reports them.
             width: of the picture, pixels.
-
         """
         side = windows[:, 2:3]
-        centre = windows[:, :2] + (windows[:, 2:] - 1) / 2 + side * self.shift
+        centre = np.asarray(windows[:, :2] + (windows[:, 2:] - 1) / 2 + side * self.shift)
         if self.mirrored:
             centre[:, 0] = width - 1 - centre[:, 0]
-        return centre, side * self.scale
+        return centre, np.asarray(side * self.scale)
 
 
-CASCADES = (
-    CascadeModel(
-        "haarcascade_frontalface_default.xml",
-        "0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0",
-        (0.0, 0.145),
-        0.865,
-    ),
-    CascadeModel(
-        "haarcascade_frontalface_alt2.xml",
-        "7b0c967d9abbdfbde025eb9c786947d151b6426040d07a8f9562ed8fd90724b4",
-        (0.0, 0.150),
-        0.885,
-    ),
+FRONTAL_DEFAULT = CascadeModel(
+    "haarcascade_frontalface_default.xml",
+    "0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0",
+    (0.0, 0.149),
+    0.874,
 )
+FRONTAL_ALT2 = CascadeModel(
+    "haarcascade_frontalface_alt2.xml",
+    "7b0c967d9abbdfbde025eb9c786947d151b6426040d07a8f9562ed8fd90724b4",
+    (0.0, 0.155),
+    0.884,
+)
+PROFILE = CascadeModel(
+    "haarcascade_profileface.xml",
+    "b39a4a3be45539db146a7fc1d3e761a292c196eb88421185e6a615b3055e612d",
+    (-0.094, 0.157),
+    0.755,
+)
+PROFILE_MIRRORED = replace(PROFILE, mirrored=True)
 
 
-TILTS: dict[str, tuple[float, ...]] = {"upright": (0.0,), "any": (0.0, -35.0, 35.0)}
-"""How far to turn the picture when looking for heads that lean, degrees."""
+@dataclass(frozen=True)
+class View:
+    """One way of looking at a picture.
+
+    Attributes:
+        cascade: what is looked for.
+        roll: degrees; how far a head may be turned clockwise to stand upright in this view.
+        coarseness: the smallest face of this view over the detector's smallest face.
+    """
+
+    cascade: CascadeModel
+    roll: float = 0.0
+    coarseness: float = 1.0
+
+
+UPRIGHT = (
+    View(FRONTAL_ALT2),
+    View(FRONTAL_DEFAULT, coarseness=2.0),
+    View(PROFILE, coarseness=2.0),
+    View(PROFILE_MIRRORED, coarseness=2.0),
+)
+LEANING = (View(FRONTAL_ALT2, -35.0, 2.0), View(FRONTAL_ALT2, 35.0, 2.0))
+
+TILTS: dict[str, tuple[View, ...]] = {"upright": UPRIGHT, "any": UPRIGHT + LEANING}
+"""Views by the choice of the command line: heads that stand upright, or also those that lean."""
 
 
 class CascadeError(RuntimeError):
@@ -102,37 +129,32 @@ class CascadeError(RuntimeError):
 
 
 class HaarDetector:
-    """Candidates from several Haar cascades on a reduced copy of the picture.
+    """Candidates from Haar cascades in several views of a reduced copy of the picture.
+
+    Every window that passes a cascade counts; windows that lie on each other are averaged.
 
     Args:
-        cascades: what to look for.
-        min_face: side of the smallest face wanted; a share of the picture's longer side if below 1,
-            else pixels.
-        neighbors: how many windows of one cascade must agree on a place.
+        views: ways of looking.
+        min_face: side of the smallest face wanted (its box around the landmarks): pixels, or below
+            1 a share of the picture's longer side.
         scale_step: from one window size to the next.
-        rolls: degrees; how far to turn the picture to look for tilted faces.
         folder: where the cascade files lie; without it OpenCV's own.
 
     Raises:
         CascadeError: a cascade file is missing, unreadable or not the one that was measured.
-
     """
 
     def __init__(
         self,
-        cascades: Sequence[CascadeModel] = CASCADES,
+        views: Sequence[View] = TILTS["any"],
         *,
-        min_face: float = 1 / 20,
-        neighbors: int = 1,
-        scale_step: float = 1.1,
-        rolls: Sequence[float] = (0.0,),
+        min_face: float = 1 / 40,
+        scale_step: float = 1.2,
         folder: Path | None = None,
     ) -> None:
-        self.cascades = tuple(cascades)
+        self.views = tuple(views)
         self.min_face = min_face
-        self.neighbors = neighbors
         self.scale_step = scale_step
-        self.rolls = tuple(rolls)
         self.folder = folder
         # OpenCV's classifier keeps the picture inside itself: each thread needs its own.
         self._own = threading.local()
@@ -141,65 +163,82 @@ class HaarDetector:
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
         height, width = gray.shape
-        face = self.min_face * max(height, width) if self.min_face < 1 else self.min_face
+        smallest = self.min_face * max(height, width) if self.min_face < 1 else self.min_face
+        classifiers = self._classifiers()
         boxes, rolls = [], []
-        for model, classifier in zip(self.cascades, self._classifiers()):
-            reduction = min(classifier.getOriginalWindowSize()[0] * model.scale / face, 1.0)
+        for view in self.views:
+            classifier = classifiers[view.cascade.file]
+            base = classifier.getOriginalWindowSize()[0] * view.cascade.scale
+            reduction = min(base / (smallest * view.coarseness), 1.0)
             size = (max(round(width * reduction), 1), max(round(height * reduction), 1))
-            small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-            for roll in self.rolls:
-                found = self._view(classifier, model, small, roll) * (width / size[0])
-                boxes.append(found)
-                rolls.append(np.full(len(found), roll))
+            small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+            found = self._look(classifier, view, small) * (width / size[0])
+            boxes.append(found)
+            rolls.append(np.full(len(found), view.roll))
         return merged(np.concatenate(boxes), np.concatenate(rolls))
 
-    def _view(
-        self,
-        classifier: cv2.CascadeClassifier,
-        model: CascadeModel,
-        gray: NDArray[np.uint8],
-        roll: float,
+    def _look(
+        self, classifier: cv2.CascadeClassifier, view: View, gray: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
-        """Face boxes (n, 4) that one cascade reports on the picture turned upright by a roll."""
+        """Face boxes (n, 4) in the pixels of `gray`."""
         height, width = gray.shape
-        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll, 1.0)
-        view = gray
-        if roll:
+        middle = ((width - 1) / 2, (height - 1) / 2)
+        turn = np.array(cv2.getRotationMatrix2D(middle, view.roll, 1.0), np.float64)
+        if view.roll:
             reach = np.abs(turn[:, :2]) @ (width, height)
-            turn[:, 2] += (reach - (width, height)) / 2
-            view = cv2.warpAffine(gray, turn, tuple(np.ceil(reach).astype(int).tolist()))
-        if model.mirrored:
-            view = cv2.flip(view, 1)
-        windows = classifier.detectMultiScale(
-            view, scaleFactor=self.scale_step, minNeighbors=self.neighbors
-        )
+            turn[:, 2] = turn[:, 2] + (reach - (width, height)) / 2
+            turned = cv2.warpAffine(gray, turn, tuple(np.ceil(reach).astype(int).tolist()))
+            gray = np.asarray(turned, np.uint8)
+        if view.cascade.mirrored:
+            gray = np.ascontiguousarray(gray[:, ::-1])
+        windows = classifier.detectMultiScale(gray, scaleFactor=self.scale_step, minNeighbors=0)
         if len(windows) == 0:
             return np.zeros((0, 4))
-        centres, sides = model.face_squares(np.asarray(windows, np.float64), view.shape[1])
-        back = cv2.invertAffineTransform(turn)
-        centres = centres @ back[:, :2].T + back[:, 2]
-        return np.hstack([centres - sides / 2, centres + sides / 2])
+        centres, sides = view.cascade.face_squares(np.asarray(windows, np.float64), gray.shape[1])
+        back = transform(invert(turn), centres).astype(np.float64)
+        return np.hstack([back - sides / 2, back + sides / 2])
 
-    def _classifiers(self) -> list[cv2.CascadeClassifier]:
+    def _classifiers(self) -> dict[str, cv2.CascadeClassifier]:
         if not hasattr(self._own, "classifiers"):
-            self._own.classifiers = [load_cascade(model, self.folder) for model in self.cascades]
-        classifiers: list[cv2.CascadeClassifier] = self._own.classifiers
+            models = {view.cascade.file: view.cascade for view in self.views}
+            self._own.classifiers = {
+                file: load_cascade(model, self.folder) for file, model in models.items()
+            }
+        classifiers: dict[str, cv2.CascadeClassifier] = self._own.classifiers
         return classifiers
 
 
 def merged(boxes: NDArray[np.floating], rolls: NDArray[np.floating]) -> Detections:
-    """One candidate for each group of nearly equal ones: the group's first."""
-    kept: list[int] = []
+    """One candidate for each group of windows that lie on each other: their mean.
+
+    Args:
+        boxes: (n, 4) squares.
+        rolls: (n,) degrees; only windows of one roll are put together.
+    """
+    groups: list[list[int]] = []
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
     for index in range(len(boxes)):
-        near = (
-            (np.abs(centres[kept] - centres[index]).max(axis=1) < 0.15 * sides[index])
-            & (np.abs(np.log(sides[kept] / sides[index])) < 0.2)
-            & (np.abs(rolls[kept] - rolls[index]) < 1)
-        )
-        if not near.any():
-            kept.append(index)
-    return Detections(boxes[kept].astype(np.float32), rolls[kept].astype(np.float32))
+        for group in groups:
+            first = group[0]
+            if (
+                rolls[first] == rolls[index]
+                and np.abs(centres[first] - centres[index]).max() < 0.2 * sides[first]
+                and abs(np.log(sides[first] / sides[index])) < 0.25
+            ):
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    means = [boxes[group].mean(axis=0) for group in groups]
+    return Detections(
+        np.array(means, np.float32).reshape(-1, 4),
+        np.array([rolls[group[0]] for group in groups], np.float32),
+    )
+
+
+def opencv_data() -> Path:
+    """The folder of cascade files inside the installed OpenCV package."""
+    return Path(cv2.__file__).parent / "data"
 
 
 def load_cascade(model: CascadeModel, folder: Path | None = None) -> cv2.CascadeClassifier:
@@ -207,9 +246,8 @@ def load_cascade(model: CascadeModel, folder: Path | None = None) -> cv2.Cascade
 
     Raises:
         CascadeError: the file is missing or is no cascade; or it is OpenCV's own and has changed.
-
     """
-    path = (folder or Path(cv2.data.haarcascades)) / model.file
+    path = (folder or opencv_data()) / model.file
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,7 +1,8 @@
 """How far off the points are, on labelled faces.
 
-The error of a face is the mean distance of its points from the labels over the inter-ocular distance
-(outer eye corners), in percent: NME, as the 300-W challenge defines it (Sagonas et al., 2013).
+The error of a face is the mean distance of its points from the labels over the inter-ocular
+distance (outer eye corners), in percent: NME, as the 300-W challenge defines it (Sagonas et al.,
+ICCV Workshops 2013).
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class Errors:
             NaN for a face that was not found.
         ratios: (n, 68) the same distance over the stated sigma.
         sigma_bounds: below so many sigma a point's error should be in 50 and in 90 % of cases.
-
     """
 
     name: str
@@ -48,7 +48,7 @@ class Errors:
     @property
     def faces(self) -> NDArray[np.float64]:
         """(n,) NME of each face, percent; NaN where it was not found."""
-        return self.distances.mean(axis=1) * 100
+        return np.asarray(self.distances.mean(axis=1) * 100)
 
     @property
     def nme(self) -> float:
@@ -105,7 +105,6 @@ def evaluate(
 
     Raises:
         DatasetError: a picture cannot be read.
-
     """
     rng = np.random.default_rng(seed)
     labels: list[NDArray[np.float32]] = []

@@ -23,7 +23,6 @@ class Pose(NamedTuple):
         yaw: about the vertical; positive when the subject looks to its own left.
         pitch: up and down; positive when the subject looks up.
         roll: in the plane of the picture; positive when turned clockwise as one sees it.
-
     """
 
     yaw: float
@@ -43,7 +42,6 @@ class Face:
         sigma: (n,) float32: expected distance of each point from where it really is, pixels.
         pose: how the head is turned.
         track: identity in a video.
-
     """
 
     box: NDArray[np.float32]
@@ -100,7 +98,6 @@ class Faces(Sequence[Face]):
         width, height: of the upright photograph, pixels.
         path: the photograph, as its user named it.
         scheme: what the points are.
-
     """
 
     faces: tuple[Face, ...]

@@ -33,7 +33,6 @@ def scaled_orthographic(
 
     Returns:
         scales (f,), rotations (f, 3, 3).
-
     """
     shape = shape - shape.mean(axis=0)
     views = views - views.mean(axis=1, keepdims=True)

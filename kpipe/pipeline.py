@@ -21,7 +21,6 @@ class Landmarks(NamedTuple):
         points: (n, 68, 2) float32, pixels of the picture.
         sigma: (n, 68) float32, pixels of the picture.
         scores: (n,) float32, probability of a face.
-
     """
 
     points: NDArray[np.float32]
@@ -43,7 +42,6 @@ class Pipeline:
         predictor: sees points in crops; without it the packaged network.
         min_score: least probability of a face that is reported.
         overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
-
     """
 
     def __init__(
@@ -67,7 +65,6 @@ class Pipeline:
 
         Raises:
             ValueError: it is of another shape or type.
-
         """
         gray = checked_gray(image)
         height, width = gray.shape
@@ -83,7 +80,6 @@ class Pipeline:
 
         Raises:
             ValueError: the picture is of another shape or type than RGB or gray uint8.
-
         """
         gray = checked_gray(image)
         return self.second_look(gray, self.first_look(gray, detections))
@@ -125,7 +121,6 @@ def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: it is neither.
-
     """
     right_shape = isinstance(image, np.ndarray) and (
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)

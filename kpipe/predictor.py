@@ -29,7 +29,6 @@ class Prediction(NamedTuple):
         points: (n, 68, 2) float32, crop pixels.
         sigma: (n, 68) float32, expected error of each point, crop pixels.
         face: (n,) float32, probability that the crop shows a face.
-
     """
 
     points: NDArray[np.float32]
@@ -50,7 +49,6 @@ class LandmarkPredictor:
 
     Raises:
         ModelError: the file cannot be used.
-
     """
 
     scheme: Scheme = IBUG68
@@ -86,7 +84,6 @@ class LandmarkPredictor:
 
         Raises:
             ValueError: the crops are of another shape or type.
-
         """
         side = self.crop_size
         if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != (side, side):

@@ -28,7 +28,6 @@ def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.floa
 
     Returns:
         (4,) float32: x0, y0, x1, y1.
-
     """
     angle = np.deg2rad(roll)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -49,7 +48,6 @@ def crop_transform(
         roll: degrees; how far the face is turned clockwise in the picture, undone in the crop.
         size: side of the crop, pixels.
         margin: side of the crop over the side of the box.
-
     """
     x0, y0, x1, y1 = (float(v) for v in box)
     scale = size / (margin * max(x1 - x0, y1 - y0, 1e-3))
@@ -62,17 +60,19 @@ def crop_transform(
 
 def invert(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
     """The inverse of a 2x3 affine matrix, as a 2x3 matrix."""
-    return cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+    return np.asarray(cv2.invertAffineTransform(np.asarray(matrix, np.float64)), np.float64)
 
 
 def transform(matrix: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Points (..., 2) mapped by a 2x3 matrix."""
-    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
 def to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A gray picture (h, w) of an RGB (h, w, 3) or gray one."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    if image.ndim == 2:
+        return image
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def warp(
@@ -93,8 +93,9 @@ def warp(
         if columns < 1 or rows < 1:
             return np.zeros((size, size), np.uint8)
         part = gray[y0 : y0 + rows * shrink, x0 : x0 + columns * shrink]
-        gray = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+        reduced = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+        gray = np.asarray(reduced, np.uint8)
         # Pixel k of the reduced part is centred on pixel shrink * k + (shrink - 1) / 2 of the part.
         centre = np.array([x0, y0]) + (shrink - 1) / 2
         matrix = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
-    return cv2.warpAffine(gray, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(cv2.warpAffine(gray, matrix, (size, size)), np.uint8)

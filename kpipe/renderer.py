@@ -1,8 +1,8 @@
 """Faces drawn on their photograph.
 
-Every size follows from the size of the face. Small faces are drawn on an enlarged copy of their part
-of the picture that is then reduced again, so that lines may be finer than a pixel; pixels that no
-line touches keep their exact values.
+Every size follows from the size of the face. Small faces are drawn on an enlarged copy of their
+part of the picture that is then reduced again, so that lines may be finer than a pixel; pixels that
+no line touches keep their exact values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Style:
     Attributes:
         draw: any of `boxes`, `lines`, `points`, `numbers`, `index`.
         palette: RGB of each face part, and of `box`.
-
     """
 
     draw: tuple[str, ...] = ("boxes", "lines", "points")
@@ -68,7 +67,6 @@ class Canvas:
         pixels: (h, w, 3) uint8, drawn upon.
         corner: x, y of its top-left pixel in the picture.
         zoom: canvas pixels in a pixel of the picture.
-
     """
 
     pixels: NDArray[np.uint8]
@@ -187,13 +185,12 @@ def render(image: NDArray[np.uint8], faces: Faces, style: Style | None = None) -
 
     Raises:
         ValueError: the picture is of another shape, type or size.
-
     """
     expected = (faces.height, faces.width, 3)
     if image.dtype != np.uint8 or image.shape != expected:
         raise ValueError(f"image: expected uint8 {expected}, got {image.dtype} {image.shape}")
     style = style or Style()
-    picture = image.copy()
+    picture: NDArray[np.uint8] = image.copy()
     # Small faces last: one that stands before a large one stays whole.
     for number, face in sorted(enumerate(faces, 1), key=lambda item: -item[1].size):
         _draw(picture, Subject(face, number, faces.scheme), style)
@@ -230,11 +227,10 @@ def face_picture(
         index: which of them, from 0.
         side: of the result, pixels.
         style: how the points are drawn; without it points alone.
-
     """
     face = faces[index]
     matrix = crop_transform(face.box, size=side)
-    crop = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA)
+    crop = np.asarray(cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA), np.uint8)
     scale = float(matrix[0, 0])
     shifted = Face(
         box=(face.box * scale + np.tile(matrix[:, 2], 2)).astype(np.float32),

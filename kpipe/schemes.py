@@ -20,7 +20,6 @@ class Polyline:
         group: the face part that it draws, a key of `Scheme.groups`.
         indices: the points, in drawing order, 0-based.
         closed: whether the last point joins the first.
-
     """
 
     group: str
@@ -45,7 +44,6 @@ class Scheme:
         polylines: how the points are joined in a picture.
         mirror_pairs: the points that change places when the picture is mirrored.
         ocular: the two points whose distance normalises the error (NME): the outer eye corners.
-
     """
 
     name: str

@@ -64,7 +64,7 @@ def annotate(
             min=0.005,
             help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
         ),
-    ] = 0.05,
+    ] = 0.025,
     tilt: Annotated[
         str,
         typer.Option(metavar="any|upright", help="Whether to look for heads that lie or lean."),
@@ -99,7 +99,7 @@ def annotate(
 
     outputs = Outputs(photos, force)
     pipeline = Pipeline(
-        HaarDetector(min_face=min_face, rolls=TILTS[tilt]),
+        HaarDetector(TILTS[tilt], min_face=min_face),
         LandmarkPredictor(model),
         min_score=min_score,
     )
@@ -119,7 +119,7 @@ def annotate(
                 start = time.perf_counter()
                 faces = pipeline(photo.image).at(name)
                 elapsed = time.perf_counter() - start
-                written = _write_pictures(photo, faces, picture, style, outputs)
+                written = _write_picture(photo, faces, picture, style)
                 _write_parts(photo, faces, pts, crops, outputs)
                 tables.add(faces)
             except ImageError as problem:
@@ -143,7 +143,6 @@ class Outputs:
     Attributes:
         photos: the inputs, as the user named them.
         force: whether files that exist may be replaced.
-
     """
 
     photos: list[str]
@@ -180,7 +179,7 @@ class Outputs:
         self.claim(target)
         try:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            return open(target, "w", encoding="utf-8", errors="surrogateescape", newline="")
+            return Path(target).open("w", encoding="utf-8", errors="surrogateescape", newline="")
         except OSError as problem:
             reason = problem.strerror or problem
             raise ImageError(f"{shown(target)}: cannot be written ({reason})") from None
@@ -249,9 +248,7 @@ def _read(name: str) -> Photo:
     return read_photo(sys.stdin.buffer.read() if name == STREAM else name)
 
 
-def _write_pictures(
-    photo: Photo, faces: Faces, target: str | None, style: Style, outputs: Outputs
-) -> str:
+def _write_picture(photo: Photo, faces: Faces, target: str | None, style: Style) -> str:
     from kpipe.media.images import encode, shown, write_file
 
     if target is None:

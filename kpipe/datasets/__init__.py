@@ -22,7 +22,6 @@ def read_samples(data: Path, on_bad: Callable[[DatasetError], None] | None = Non
 
     Raises:
         DatasetError: nothing usable there; or, without `on_bad`, the first unusable face.
-
     """
     samples = []
     for load in _faces(data):

@@ -1,4 +1,4 @@
-"""Folders of `NAME.jpg` beside `NAME.pts`, as the iBUG group publishes 300-W, HELEN, LFPW and AFW."""
+"""Folders of `NAME.jpg` beside `NAME.pts`, as the iBUG group publishes 300-W and its parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ def read_pts(path: Path) -> list[list[float]]:
 
     Raises:
         DatasetError: it is not a `.pts` file, or not of as many points as it says.
-
     """
     try:
         text = path.read_text("ascii")

@@ -27,7 +27,6 @@ class Sample:
         source: which labels these are, `300w` or `ytf`: their schemes differ by a pixel or so.
         group: pictures that must not be parted between training and validation share it (the
             person, or the photograph that several faces were cut from).
-
     """
 
     path: Path
@@ -40,7 +39,6 @@ class Sample:
 
         Raises:
             DatasetError: it cannot be read, or its labels lie far outside it.
-
         """
         try:
             gray = to_gray(read_image(self.path))
@@ -62,7 +60,6 @@ def checked_points(values: object, where: str) -> NDArray[np.float32]:
 
     Raises:
         DatasetError: wrong count, not numbers, not finite, or all in one place.
-
     """
     try:
         points = np.array(values, np.float32).reshape(-1, 2)

@@ -32,7 +32,6 @@ class Photo:
         exif: EXIF data with the orientation already applied and so removed; empty if none.
         icc: the ICC profile of the pixels as they are here, or None.
         jpeg: quantisation tables and subsampling of a JPEG file, as Pillow's `save` takes them.
-
     """
 
     image: NDArray[np.uint8]
@@ -50,9 +49,9 @@ def shown(path: str | os.PathLike[str]) -> str:
 def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
     """The picture as (h, w, 3) uint8, RGB, upright by its EXIF orientation.
 
-    Reads what Pillow reads (JPEG, PNG, WebP, TIFF, BMP, the first frame of a GIF, AVIF and more), of
-    any depth and colour space; transparent pictures are put on white; HEIC where `pillow-heif` is
-    installed.
+    Reads what Pillow reads (JPEG, PNG, WebP, TIFF, BMP, the first frame of a GIF, AVIF and more),
+    of any depth and colour space; transparent pictures are put on white; HEIC where `pillow-heif`
+    is installed.
 
     Args:
         source: a path, or the bytes of a file.
@@ -60,7 +59,6 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: there is no such file, it is no picture, damaged, or too large to be safe
             (Pillow's limit of 179 megapixels).
-
     """
     return read_photo(source).image
 
@@ -158,7 +156,7 @@ def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Gray values of any depth as 0-255: by their type's range, or by their own where it has none."""
+    """Gray values of any depth as 0-255: by the usual range that holds them, or by their own."""
     values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
     top = values.max(initial=0.0)
     full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
@@ -187,14 +185,13 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises:
         ImageError: it cannot be written.
-
     """
     temporary = path.with_name(f".{os.getpid()}-{path.name[-100:]}")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -211,7 +208,6 @@ def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> 
 
     Raises:
         ImageError: no format has that suffix.
-
     """
     Image.init()
     format_ = Image.registered_extensions().get(suffix.lower())

@@ -89,7 +89,6 @@ def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
         crop: (size, size).
         texture: another crop, a source of things that hide a face.
         rng: decides what happens.
-
     """
     if rng.random() < 0.35:
         crop = _occlude(crop, texture, rng)
@@ -107,8 +106,12 @@ def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
     if rng.random() < 0.2:
         quality = int(rng.uniform(12, 80))
         encoded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        crop = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        crop = _as_gray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
     return crop
+
+
+def _as_gray(values: object) -> Gray:
+    return np.asarray(values, np.uint8)
 
 
 def _occlude(crop: Gray, texture: Gray, rng: Rng) -> Gray:
@@ -143,7 +146,7 @@ def _relight(crop: Gray, rng: Rng) -> Gray:
         angle = rng.uniform(0, 2 * np.pi)
         value *= 1 + rng.uniform(0, 0.8) * (np.cos(angle) * ramp + np.sin(angle) * ramp[:, None])
     value = (value - 0.5) * np.exp(rng.normal(0, 0.3)) + 0.5 + rng.normal(0, 0.1)
-    return (np.clip(value, 0, 1) * 255).astype(np.uint8)
+    return _as_gray(np.clip(value, 0, 1) * 255)
 
 
 def _reduce(crop: Gray, rng: Rng) -> Gray:
@@ -151,12 +154,12 @@ def _reduce(crop: Gray, rng: Rng) -> Gray:
     small = int(size * np.exp(rng.uniform(np.log(0.18), np.log(0.75))))
     reduced = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
     back = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
-    return cv2.resize(reduced, (size, size), interpolation=back)
+    return _as_gray(cv2.resize(reduced, (size, size), interpolation=back))
 
 
 def _blur(crop: Gray, rng: Rng) -> Gray:
     if rng.random() < 0.6:
-        return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5))
+        return _as_gray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5)))
     length = int(rng.integers(3, 12))
     kernel = np.zeros((length, length), np.float32)
     angle = rng.uniform(0, np.pi)
@@ -164,4 +167,4 @@ def _blur(crop: Gray, rng: Rng) -> Gray:
     middle = (length - 1) / 2
     start, end = np.round(middle - reach).astype(int), np.round(middle + reach).astype(int)
     cv2.line(kernel, tuple(start.tolist()), tuple(end.tolist()), 1.0)
-    return cv2.filter2D(crop, -1, kernel / kernel.sum())
+    return _as_gray(cv2.filter2D(crop, -1, kernel / kernel.sum()))

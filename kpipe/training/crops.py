@@ -34,7 +34,7 @@ class EmptyPhoto:
     boxes: NDArray[np.float32]
 
 
-class CropStream(Dataset):
+class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     """Endless random crops, addressed by their number.
 
     Crop i is drawn by a generator seeded with (seed, i), so a run that resumes at step k sees what
@@ -46,7 +46,6 @@ class CropStream(Dataset):
         empty: photographs without faces; with the misframed faces they make up `negative_share`.
         length: how many crops the run will ask for.
         seed: of the run.
-
     """
 
     def __init__(

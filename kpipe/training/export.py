@@ -30,7 +30,6 @@ class Calibration:
     Attributes:
         factor: sigma over what the network says.
         bound50, bound90: a point's error is below this many sigma in 50 and 90 % of cases.
-
     """
 
     factor: float = 1.0
@@ -40,11 +39,11 @@ class Calibration:
 
 @torch.no_grad()
 def calibrate(network: LandmarkNetwork, faces: Sequence[LabelledFace]) -> Calibration:
-    """Calibration on held-out faces, each framed and degraded in several ways, as photographs are."""
+    """Calibration on held-out faces, framed and degraded in several ways, as photographs are."""
     if not faces:
         return Calibration()
     rng = np.random.default_rng(0)
-    ratios, distances, sigmas = [], [], []
+    distances, sigmas = [], []
     for draw in range(DRAWS):
         crops, points = [], []
         for face in faces:
@@ -88,7 +87,6 @@ def export(
         path: of the file.
         calibration: of sigma.
         notes: further metadata.
-
     """
     module = _Exported(network.cpu().eval(), calibration.factor)
     buffer = io.BytesIO()
@@ -97,7 +95,7 @@ def export(
         torch.onnx.export(
             module,
             (torch.zeros(1, 1, CROP_SIZE, CROP_SIZE, dtype=torch.uint8),),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             input_names=["crops"],
             output_names=["points", "sigma", "face"],

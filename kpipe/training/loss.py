@@ -30,7 +30,6 @@ def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[T
             2018). Points beyond the crop do not count.
         error: (n,) negative log-likelihood of the distance under an exponential distribution, whose
             mean is then the expected error.
-
     """
     coordinates = (prediction.points - points).abs().mean(dim=(1, 2))
 

@@ -43,7 +43,7 @@ def mean_face(points: Array) -> Array:
     shape = _oriented(shape, views)
     shape = (shape + shape[IBUG68.mirror] * (-1, 1, 1)) / 2
     right, left = IBUG68.ocular
-    return shape / np.linalg.norm(shape[right] - shape[left])
+    return np.asarray(shape / np.linalg.norm(shape[right] - shape[left]))
 
 
 def _metric_factor(views: Array) -> Array:
@@ -57,7 +57,7 @@ def _metric_factor(views: Array) -> Array:
     def products(a: Array, b: Array) -> Array:
         i, j = np.triu_indices(3)
         off_diagonal = (i != j).astype(float)
-        return a[:, i] * b[:, j] + off_diagonal * a[:, j] * b[:, i]
+        return np.asarray(a[:, i] * b[:, j] + off_diagonal * a[:, j] * b[:, i])
 
     conditions = np.concatenate(
         [products(across, across) - products(down, down), products(across, down)]
@@ -68,7 +68,7 @@ def _metric_factor(views: Array) -> Array:
     metric += np.triu(metric, 1).T
     values, vectors = np.linalg.eigh(metric * np.sign(np.trace(metric)))
     upgrade = vectors * np.sqrt(np.clip(values, 1e-3 * values.max(), None))
-    return np.linalg.solve(upgrade, right[:3]).T
+    return np.asarray(np.linalg.solve(upgrade, right[:3]).T)
 
 
 def _oriented(shape: Array, views: Array) -> Array:
@@ -83,7 +83,7 @@ def _oriented(shape: Array, views: Array) -> Array:
     turned = shape @ np.stack([x, np.cross(z, x), z]).T
     tip, jaw = IBUG68.names.index("nose_tip"), IBUG68.names.index("jaw_right_8")
     # Orthographic views cannot tell a shape from its depth-reversed twin; we can.
-    return turned * (1, 1, -np.sign(turned[tip, 2] - turned[jaw, 2]))
+    return np.asarray(turned * (1, 1, -np.sign(turned[tip, 2] - turned[jaw, 2])))
 
 
 def main() -> None:

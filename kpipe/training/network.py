@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Landmarks(NamedTuple):
         log_sigma: (n, 68), natural logarithm of the expected distance to the true point, crop
             pixels.
         log_heatmap: (n, 68, h * w), logarithm of each point's distribution over the cells.
-
     """
 
     points: Tensor
@@ -74,12 +73,13 @@ class Block(nn.Module):
         super().__init__()
         self.first = conv(inputs, outputs, stride=stride)
         self.second = conv(outputs, outputs)
-        nn.init.zeros_(self.second[1].weight)
+        # Each block starts as its shortcut.
+        nn.init.zeros_(self.second.get_submodule("1").get_parameter("weight"))
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else conv(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.second(F.relu(self.first(x))))
+        return functional.relu(self.shortcut(x) + self.second(functional.relu(self.first(x))))
 
 
 class LandmarkNetwork(nn.Module):
@@ -88,7 +88,6 @@ class LandmarkNetwork(nn.Module):
     Args:
         size: widths and depth.
         sources: label sets, each with heatmaps of its own; the first is the one that is exported.
-
     """
 
     def __init__(
@@ -140,7 +139,8 @@ class LandmarkNetwork(nn.Module):
 
     def face_logit(self, deepest: Tensor) -> Tensor:
         """(n,) from the encoder's features at stride 32."""
-        return self.face(deepest.mean(dim=(2, 3))).squeeze(1).float()
+        logit: Tensor = self.face(deepest.mean(dim=(2, 3)))
+        return logit.squeeze(1).float()
 
     def features(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """The pyramid's features at stride 4, and the encoder's at stride 32."""
@@ -151,8 +151,10 @@ class LandmarkNetwork(nn.Module):
             levels.append(x)
         merged = self.lateral[-1](levels[-1])
         for lateral, level in zip(self.lateral[-2::-1], levels[-2::-1]):
-            merged = lateral(level) + F.interpolate(merged, scale_factor=2.0, mode="nearest")
-        return self.smooth(F.relu(merged)), levels[-1]
+            merged = lateral(level) + functional.interpolate(
+                merged, scale_factor=2.0, mode="nearest"
+            )
+        return self.smooth(functional.relu(merged)), levels[-1]
 
 
 def normalise(crops: Tensor) -> Tensor:

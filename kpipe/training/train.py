@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from kpipe.datasets import DatasetError, Sample, held_out
-from kpipe.detector import HaarDetector
+from kpipe.detector import FRONTAL_ALT2, FRONTAL_DEFAULT, HaarDetector, View
 from kpipe.media.images import ImageError, read_image
 from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, to_gray, transform, warp
 from kpipe.schemes import IBUG68
@@ -48,7 +48,6 @@ class TrainSettings:
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.
         seed: repeats the run.
-
     """
 
     size: str = "medium"
@@ -87,7 +86,6 @@ def load_faces(
 
     Raises:
         DatasetError: without `on_bad`, the first unusable face.
-
     """
     split = FaceSplit([], [])
     for sample in samples:
@@ -111,11 +109,10 @@ def load_empty(
 
     Raises:
         DatasetError: the folder has none.
-
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    detector = HaarDetector(min_face=1 / 40, neighbors=0)
+    detector = HaarDetector((View(FRONTAL_ALT2), View(FRONTAL_DEFAULT)), scale_step=1.1)
     parts: tuple[list[EmptyPhoto], list[EmptyPhoto]] = ([], [])
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         try:
@@ -155,7 +152,6 @@ def train(
 
     Raises:
         ValueError: the folder holds a run of other settings, or there is no face to learn from.
-
     """
     faces: dict[str, list[LabelledFace]] = {}
     for face in split.training:
@@ -167,17 +163,13 @@ def train(
 
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = LandmarkNetwork(SIZES[settings.size], sources).to(
-        device, memory_format=torch.channels_last
-    )
+    network = LandmarkNetwork(SIZES[settings.size], sources).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         _weight_groups(network, settings.decay), lr=settings.rate, fused=True
     )
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average),
-        use_buffers=True,
-    )
+    average = get_ema_multi_avg_fn(settings.average)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     folder.mkdir(parents=True, exist_ok=True)
     recorded = json.loads(json.dumps(asdict(settings)))
@@ -226,7 +218,7 @@ def train(
             row = {name: value / checkpoint_every for name, value in totals.items()}
             totals = {}
             if validation:
-                row["validation_nme"] = validation_nme(averaged.module, validation, device)
+                row["validation_nme"] = validation_nme(_network_of(averaged), validation, device)
             _log(folder / "log.csv", {"step": step, "rate": rate, **row})
             state = {
                 "step": step,
@@ -237,11 +229,17 @@ def train(
                 "optimiser": optimiser.state_dict(),
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
             figures |= row
         if on_step is not None:
             on_step(step, figures)
-    return averaged.module.eval()
+    return _network_of(averaged).eval()
+
+
+def _network_of(averaged: AveragedModel) -> LandmarkNetwork:
+    network = averaged.module
+    assert isinstance(network, LandmarkNetwork)
+    return network
 
 
 def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
@@ -249,7 +247,6 @@ def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
 
     Raises:
         DatasetError: there is no usable checkpoint.
-
     """
     path = folder / "checkpoint.pt"
     try:
@@ -336,7 +333,7 @@ def _step(
         figures[f"heatmap_{name}"] = heatmap.detach().mean()
         figures[f"error_{name}"] = error.detach().mean()
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
     optimiser.step()
     return {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}

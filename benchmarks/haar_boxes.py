@@ -15,8 +15,8 @@ from rich.progress import track
 from rich.table import Table
 
 from kpipe.datasets import read_samples
-from kpipe.opencv import cv2
 from kpipe.detector import opencv_data
+from kpipe.opencv import cv2
 from kpipe.preprocessor import face_box
 
 CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
@@ -45,9 +45,7 @@ def main() -> None:
         centre = (box[:2] + box[2:]) / 2
         for name, mirrored in views:
             view = np.ascontiguousarray(gray[:, ::-1]) if mirrored else gray
-            place = (
-                np.array([gray.shape[1] - 1 - centre[0], centre[1]]) if mirrored else centre
-            )
+            place = np.array([gray.shape[1] - 1 - centre[0], centre[1]]) if mirrored else centre
             windows = classifiers[name].detectMultiScale(
                 view, scaleFactor=1.1, minNeighbors=2, minSize=(int(side * 0.5),) * 2
             )

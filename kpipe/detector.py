@@ -118,10 +118,15 @@ UPRIGHT = (
     View(PROFILE, coarseness=2.0),
     View(PROFILE_MIRRORED, coarseness=2.0),
 )
-LEANING = (View(FRONTAL_ALT2, -35.0, 2.0), View(FRONTAL_ALT2, 35.0, 2.0))
+LEANING = (View(FRONTAL_ALT2, -35.0, 1.25), View(FRONTAL_ALT2, 35.0, 1.25))
 
 TILTS: dict[str, tuple[View, ...]] = {"upright": UPRIGHT, "any": UPRIGHT + LEANING}
 """Views by the choice of the command line: heads that stand upright, or also those that lean."""
+
+
+SMALLEST = 16.0
+"""Side of the smallest face that is looked for unless asked, pixels: below it there is little to
+see."""
 
 
 class CascadeError(RuntimeError):
@@ -135,8 +140,8 @@ class HaarDetector:
 
     Args:
         views: ways of looking.
-        min_face: side of the smallest face wanted (its box around the landmarks): pixels, or below
-            1 a share of the picture's longer side.
+        min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
+            1 a share of the picture's longer side, but then at least `SMALLEST`.
         scale_step: from one window size to the next.
         folder: where the cascade files lie; without it OpenCV's own.
 
@@ -163,7 +168,9 @@ class HaarDetector:
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
         height, width = gray.shape
-        smallest = self.min_face * max(height, width) if self.min_face < 1 else self.min_face
+        smallest = self.min_face
+        if smallest < 1:
+            smallest = max(smallest * max(height, width), SMALLEST)
         classifiers = self._classifiers()
         boxes, rolls = [], []
         for view in self.views:
@@ -194,7 +201,9 @@ class HaarDetector:
         windows = classifier.detectMultiScale(gray, scaleFactor=self.scale_step, minNeighbors=0)
         if len(windows) == 0:
             return np.zeros((0, 4))
-        centres, sides = view.cascade.face_squares(np.asarray(windows, np.float64), gray.shape[1])
+        # OpenCV's threads report in any order; the result must not depend on it.
+        ordered = np.array(sorted(map(tuple, windows)), np.float64)
+        centres, sides = view.cascade.face_squares(ordered, gray.shape[1])
         back = transform(invert(turn), centres).astype(np.float64)
         return np.hstack([back - sides / 2, back + sides / 2])
 
@@ -254,7 +263,10 @@ def load_cascade(model: CascadeModel, folder: Path | None = None) -> cv2.Cascade
         raise CascadeError(f"{path}: {error.strerror or error}") from None
     if folder is None and hashlib.sha256(content).hexdigest() != model.sha256:
         raise CascadeError(f"{path}: not the cascade that kpipe was measured with")
-    cascade = cv2.CascadeClassifier(str(path))
-    if cascade.empty():
+    try:
+        cascade = cv2.CascadeClassifier(str(path))
+    except (cv2.error, SystemError):  # OpenCV's binding raises the one out of the other
+        cascade = None
+    if cascade is None or cascade.empty():
         raise CascadeError(f"{path}: not a Haar cascade")
     return cascade

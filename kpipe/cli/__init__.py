@@ -7,6 +7,7 @@ used, 2 wrong usage, 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -47,13 +48,23 @@ def _options(
     pass
 
 
+class _Stopped(BaseException):
+    """Ctrl-C."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
+
+
 def main() -> None:
     """The program `kpipe`."""
     # Pillow's warnings on large or odd pictures: what matters of them comes as an error line.
     warnings.simplefilter("ignore")
+    # The command line library turns KeyboardInterrupt into exit code 1; this passes through it.
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
-    except KeyboardInterrupt:
+    except _Stopped:
         sys.exit(_say("stopped", 130))
     except BrokenPipeError:
         # Whoever read our output has left; there is no one to tell.

@@ -95,7 +95,9 @@ def annotate(
     streams = [value for value in (None if no_picture else output, json, csv) if value == STREAM]
     if len(streams) > 1:
         raise typer.BadParameter("standard output can take one result, not several")
-    pictures = [] if no_picture else _pictures(photos, output, stdout_taken=bool(streams))
+    pictures: list[str | None] = [None] * len(photos)
+    if not no_picture:
+        pictures = _pictures(photos, output, stdout_taken=bool(streams))
 
     outputs = Outputs(photos, force)
     pipeline = Pipeline(
@@ -103,13 +105,15 @@ def annotate(
         LandmarkPredictor(model),
         min_score=min_score,
     )
-    rows, failed = [], False
+    rows: list[tuple[str, ...]] = []
+    written: list[str] = []
+    failed = False
     with ExitStack() as stack:
         tables = Tables(
             json=stack.enter_context(outputs.open(json)) if json else None,
             csv=stack.enter_context(outputs.open(csv)) if csv else None,
         )
-        jobs = [(name, pictures[k] if pictures else None) for k, name in enumerate(photos)]
+        jobs = list(zip(photos, pictures))
         for name, picture in track(jobs, len(jobs), "photographs"):
             try:
                 # Before the work, so that a result that is in the way costs no time.
@@ -119,7 +123,8 @@ def annotate(
                 start = time.perf_counter()
                 faces = pipeline(photo.image).at(name)
                 elapsed = time.perf_counter() - start
-                written = _write_picture(photo, faces, picture, style)
+                if picture is not None:
+                    _write_picture(photo, faces, picture, style)
                 _write_parts(photo, faces, pts, crops, outputs)
                 tables.add(faces)
             except ImageError as problem:
@@ -129,9 +134,16 @@ def annotate(
                 continue
             if not faces:
                 say(f"{shown(name)}: no face found")
-            rows.append(_row(faces, elapsed, written))
+            rows.append(_row(faces, elapsed))
+            if picture is not None and picture != STREAM:
+                written.append(picture)
     if rows and not quiet:
-        table(("photo", "pixels", "faces", "sizes, px", "mean sigma, px", "ms", "result"), rows)
+        table(("photograph", "pixels", "faces", "sizes, px", "mean sigma, px", "ms"), rows)
+    if written and not quiet:
+        folder = Path(written[0]).parent
+        together = len(written) > 1 and all(Path(path).parent == folder for path in written)
+        where = f"{len(written)} pictures in {folder}" if together else ", ".join(written)
+        say(f"written: {shown(where)}")
     if failed:
         raise typer.Exit(1)
 
@@ -218,10 +230,13 @@ def _identity(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list[str]:
-    """Where the annotated picture of each photograph goes."""
+def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list[str | None]:
+    """Where the annotated picture of each photograph goes, if anywhere."""
     if output is None:
-        if photos == [STREAM] and not stdout_taken:
+        if photos == [STREAM]:
+            # From a pipe into a pipe; data that goes there takes the picture's place.
+            if stdout_taken:
+                return [None]
             if sys.stdout.isatty():
                 raise typer.BadParameter("a terminal shows no pictures; name a file with -o")
             return [STREAM]
@@ -245,22 +260,21 @@ def _result_name(name: str, folder: Path) -> str:
 def _read(name: str) -> Photo:
     from kpipe.media.images import read_photo
 
-    return read_photo(sys.stdin.buffer.read() if name == STREAM else name)
+    if name == STREAM:
+        return read_photo(sys.stdin.buffer.read(), "standard input")
+    return read_photo(name)
 
 
-def _write_picture(photo: Photo, faces: Faces, target: str | None, style: Style) -> str:
-    from kpipe.media.images import encode, shown, write_file
+def _write_picture(photo: Photo, faces: Faces, target: str, style: Style) -> None:
+    from kpipe.media.images import encode, write_file
 
-    if target is None:
-        return ""
     suffix = ".jpg" if target == STREAM else Path(target).suffix
     content = encode(faces.render(photo.image, style), suffix, photo)
     if target == STREAM:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-        return "standard output"
-    write_file(Path(target), content)
-    return shown(target)
+    else:
+        write_file(Path(target), content)
 
 
 def _write_parts(
@@ -283,17 +297,16 @@ def _write_parts(
             write_file(crops / f"{name}.jpg", picture)
 
 
-def _row(faces: Faces, seconds: float, written: str) -> tuple[str, ...]:
+def _row(faces: Faces, seconds: float) -> tuple[str, ...]:
     from kpipe.media.images import shown
 
     sizes = ", ".join(f"{face.size:.0f}" for face in faces[:6]) + (" …" if len(faces) > 6 else "")
     sigmas = [float(face.sigma.mean()) for face in faces]
     return (
-        shown(str(faces.path)),
+        shown(Path(str(faces.path)).name),
         f"{faces.width} x {faces.height}",
         str(len(faces)),
         sizes,
         f"{sum(sigmas) / len(sigmas):.1f}" if sigmas else "",
         f"{seconds * 1000:.0f}",
-        written,
     )

@@ -46,7 +46,11 @@ def shown(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
+Source = str | os.PathLike[str] | bytes
+"""A file's path, or its content."""
+
+
+def read_image(source: Source) -> NDArray[np.uint8]:
     """The picture as (h, w, 3) uint8, RGB, upright by its EXIF orientation.
 
     Reads what Pillow reads (JPEG, PNG, WebP, TIFF, BMP, the first frame of a GIF, AVIF and more),
@@ -63,10 +67,15 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
     return read_photo(source).image
 
 
-def read_photo(source: str | os.PathLike[str] | bytes) -> Photo:
-    """As `read_image`, with what has to be kept when the picture is written again."""
+def read_photo(source: Source, name: str = "the picture") -> Photo:
+    """As `read_image`, with what has to be kept when the picture is written again.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what errors call a picture that comes as bytes.
+    """
     if isinstance(source, bytes):
-        return _decode(source, "standard input" if source else "")
+        return _decode(source, name)
     return _decode(_content(Path(source)), shown(source))
 
 
@@ -88,7 +97,6 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(content: bytes, name: str) -> Photo:
-    name = name or "the picture"
     if not content:
         raise ImageError(f"{name}: empty")
     try:
@@ -198,6 +206,14 @@ def write_file(path: Path, content: bytes) -> None:
         raise ImageError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
 
 
+def _format_of(suffix: str) -> str | None:
+    """Pillow's name of a format; its rarer plugins are loaded only when they are asked for."""
+    Image.preinit()
+    if suffix not in Image.EXTENSION:
+        Image.init()
+    return Image.EXTENSION.get(suffix)
+
+
 def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> bytes:
     """The bytes of a picture file.
 
@@ -209,8 +225,7 @@ def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> 
     Raises:
         ImageError: no format has that suffix.
     """
-    Image.init()
-    format_ = Image.registered_extensions().get(suffix.lower())
+    format_ = _format_of(suffix.lower())
     if format_ is None or format_ not in Image.SAVE:
         raise ImageError(
             f"cannot write pictures named {suffix or 'without an ending'}; try .jpg or .png"

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
+from kpipe.opencv import cv2
+from kpipe.pipeline import intersection_over_union
+from tests.conftest import GROUP
+
+
+def ocular(points: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(points[36] - points[45]))
+
+
+def difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Mean distance in percent of the inter-ocular distance."""
+    return float(np.linalg.norm(a - b, axis=1).mean() / ocular(b) * 100)
+
+
+def test_one_face_in_the_portrait(portrait_faces: Faces) -> None:
+    assert len(portrait_faces) == 1
+    face = portrait_faces[0]
+    # Where the eyes and the mouth are in this photograph, read off by eye.
+    assert face.points[36:42].mean(axis=0) == pytest.approx((206, 104), abs=4)
+    assert face.points[42:48].mean(axis=0) == pytest.approx((245, 104), abs=4)
+    assert face.points[48:68].mean(axis=0) == pytest.approx((225, 147), abs=5)
+    assert face.score > 0.9
+    assert 0 < face.sigma.mean() < 5
+    assert face.pose is not None and abs(face.pose.roll) < 10
+
+
+def test_the_whole_group(pipeline: Pipeline) -> None:
+    faces = pipeline(read_image(GROUP))
+    assert len(faces) == 6
+    sizes = [face.size for face in faces]
+    assert sizes == sorted(sizes, reverse=True)
+    rolls = sorted(round(face.pose.roll) for face in faces if face.pose)
+    assert rolls[0] < -25 and rolls[-1] > 15
+
+
+def test_a_mirrored_photo_gives_mirrored_points(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    mirrored = pipeline(np.ascontiguousarray(portrait[:, ::-1]))[0].points[IBUG68.mirror]
+    mirrored[:, 0] = portrait.shape[1] - 1 - mirrored[:, 0]
+    assert difference(mirrored, portrait_faces[0].points) < 2.5
+
+
+@pytest.mark.parametrize("angle", [-40, -20, 10, 30])
+def test_a_turned_photo_gives_turned_points(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces, angle: float
+) -> None:
+    turn = cv2.getRotationMatrix2D((226, 120), -angle, 1.0)
+    turned = cv2.warpAffine(portrait, turn, portrait.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+    expected = portrait_faces[0].points @ turn[:, :2].T + turn[:, 2]
+    found = min((f.points for f in pipeline(turned)), key=lambda p: difference(p, expected))
+    assert difference(found, expected) < 3.5
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 4.5])
+def test_the_size_of_the_photo_does_not_matter(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces, scale: float
+) -> None:
+    area = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    resized = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=area)
+    expected = (portrait_faces[0].points + 0.5) * scale - 0.5
+    assert difference(pipeline(resized)[0].points, expected) < 2.5
+
+
+def test_gray_and_rgb_are_the_same(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    gray = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
+    assert (pipeline(gray)[0].points == portrait_faces[0].points).all()
+
+
+def test_a_hidden_half_is_known_to_be_uncertain(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    x0, y0, x1, y1 = portrait_faces[0].box.astype(int)
+    hidden = portrait.copy()
+    hidden[y0 - 10 : (y0 + y1) // 2, (x0 + x1) // 2 : x1 + 10] = 60
+    seen = pipeline.locate(hidden, Detections(portrait_faces[0].box[None], np.zeros(1, np.float32)))
+    left_eye, mouth = seen.sigma[0, 42:48].mean(), seen.sigma[0, 48:60].mean()
+    assert left_eye > 1.3 * portrait_faces[0].sigma[42:48].mean()
+    assert left_eye > mouth
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 1), (5, 400, 3), (400, 5)])
+def test_pictures_too_small_for_a_face(pipeline: Pipeline, shape: tuple[int, ...]) -> None:
+    assert len(pipeline(np.zeros(shape, np.uint8))) == 0
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((10, 10, 3)),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10,), np.uint8),
+        np.zeros((0, 10, 3), np.uint8),
+        [[1, 2], [3, 4]],
+    ],
+)
+def test_what_is_no_picture_is_refused(pipeline: Pipeline, image: object) -> None:
+    with pytest.raises(ValueError, match=r"image: expected uint8 \(h, w, 3\) RGB or \(h, w\) gray"):
+        pipeline(image)  # type: ignore[arg-type]
+
+
+def test_several_threads_at_once(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for faces in pool.map(pipeline, [portrait] * 8):
+            assert faces[0].points == pytest.approx(portrait_faces[0].points, abs=0.01)
+
+
+def test_a_detector_of_ones_own(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    box = portrait_faces[0].box
+
+    def told(gray: NDArray[np.uint8]) -> Detections:
+        assert gray.ndim == 2
+        return Detections(np.stack([box, box + 3]), np.zeros(2, np.float32))
+
+    faces = Pipeline(told, pipeline.predictor)(portrait)
+    assert len(faces) == 1
+    assert difference(faces[0].points, portrait_faces[0].points) < 1.5
+
+
+def test_intersection_over_union() -> None:
+    a = np.array([0.0, 0.0, 10.0, 10.0])
+    assert intersection_over_union(a, a) == 1
+    assert intersection_over_union(a, a + 20) == 0
+    assert intersection_over_union(a, a + [5, 0, 5, 0]) == pytest.approx(1 / 3)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kpipe.predictor import BATCH, LandmarkPredictor, ModelError
+
+
+@pytest.fixture(scope="module")
+def predictor() -> LandmarkPredictor:
+    return LandmarkPredictor(threads=1)
+
+
+def test_a_batch_gives_what_each_crop_gives_alone(predictor: LandmarkPredictor) -> None:
+    side = predictor.crop_size
+    crops = np.random.default_rng(0).integers(0, 256, (BATCH + 3, side, side), np.uint8)
+    together = predictor(crops)
+    assert together.points.shape == (BATCH + 3, 68, 2)
+    for index in (0, BATCH - 1, BATCH, BATCH + 2):
+        alone = predictor(crops[index : index + 1])
+        assert together.points[index] == pytest.approx(alone.points[0], abs=0.05)
+        assert together.sigma[index] == pytest.approx(alone.sigma[0], rel=0.05)
+
+
+def test_no_crops(predictor: LandmarkPredictor) -> None:
+    found = predictor(np.zeros((0, 128, 128), np.uint8))
+    assert [part.shape for part in found] == [(0, 68, 2), (0, 68), (0,)]
+
+
+@pytest.mark.parametrize(
+    "crops",
+    [np.zeros((1, 128, 128)), np.zeros((128, 128), np.uint8), np.zeros((1, 64, 64), np.uint8)],
+)
+def test_wrong_crops_are_refused(predictor: LandmarkPredictor, crops: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \(n, 128, 128\)"):
+        predictor(crops)
+
+
+def test_light_and_contrast_hardly_matter(predictor: LandmarkPredictor) -> None:
+    rng = np.random.default_rng(0)
+    crop = rng.integers(100, 160, (1, 128, 128), np.uint8)
+    stretched = ((crop.astype(int) - 100) * 3 + 30).astype(np.uint8)
+    assert predictor(crop).points == pytest.approx(predictor(stretched).points, abs=6)
+
+
+def test_unusable_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model file"):
+        LandmarkPredictor(tmp_path / "missing.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="not a usable ONNX file"):
+        LandmarkPredictor(tmp_path / "text.onnx")
+
+
+def test_the_packaged_weights_have_no_denormals() -> None:
+    onnx = pytest.importorskip("onnx")
+    from kpipe.predictor import DEFAULT_MODEL
+    from kpipe.resources import packaged
+
+    model = onnx.load(packaged(DEFAULT_MODEL))
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, invert, transform, warp
+
+
+def spot(size: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
+    """A gray picture with one soft white spot."""
+    ys, xs = np.mgrid[: size[1], : size[0]]
+    return (255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * radius**2))).astype(np.uint8)
+
+
+def centroid(picture: np.ndarray) -> np.ndarray:
+    ys, xs = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    weights = picture.astype(float)
+    return np.array([(xs * weights).sum(), (ys * weights).sum()]) / weights.sum()
+
+
+@pytest.mark.parametrize("side", [40, 100, 250, 700])
+@pytest.mark.parametrize("roll", [0.0, 30.0, -75.0])
+def test_a_spot_lands_where_the_matrix_says(side: float, roll: float) -> None:
+    place = (512.3, 430.8)
+    picture = spot((1000, 900), *place, radius=side / 30)
+    box = np.array([480.0, 400.0, 480.0 + side, 400.0 + side])
+    matrix = crop_transform(box, roll)
+    expected = transform(matrix, np.array([place]))[0]
+    if not (expected.min() > 10 and expected.max() < CROP_SIZE - 10):
+        pytest.skip("outside this crop")
+    assert centroid(warp(picture, matrix)) == pytest.approx(expected, abs=0.1)
+
+
+def test_the_inverse_brings_points_back() -> None:
+    matrix = crop_transform(np.array([10.0, 20.0, 110.0, 120.0]), 33.0)
+    points = np.random.default_rng(0).uniform(0, 200, (68, 2)).astype(np.float32)
+    assert transform(invert(matrix), transform(matrix, points)) == pytest.approx(points, abs=1e-3)
+
+
+def test_a_face_turned_by_its_roll_stands_upright_in_the_crop() -> None:
+    # An eye line that falls to the right by 20 degrees is a head turned clockwise.
+    angle = np.deg2rad(20)
+    eyes = np.array([[100.0, 100.0], [100 + 50 * np.cos(angle), 100 + 50 * np.sin(angle)]])
+    upright = transform(crop_transform(face_box(eyes, 20.0), 20.0), eyes)
+    assert upright[0, 1] == pytest.approx(upright[1, 1], abs=1e-3)
+    assert upright[0, 0] < upright[1, 0]
+
+
+def test_the_box_is_the_square_around_the_points() -> None:
+    points = np.array([[10.0, 20.0], [50.0, 30.0]])
+    assert face_box(points).tolist() == [10, 5, 50, 45]
+
+
+@pytest.mark.parametrize("box", [(-500, -500, -400, -400), (5000, 10, 5100, 110)])
+def test_outside_the_picture_is_black(box: tuple[float, ...]) -> None:
+    picture = np.full((50, 60), 200, np.uint8)
+    assert not warp(picture, crop_transform(np.array(box, float))).any()
+    assert not warp(picture, crop_transform(np.array(box, float) * 20)).any()

@@ -7,14 +7,14 @@ ICCV Workshops 2013).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.datasets import Sample
+from kpipe.datasets import DatasetError, Sample
 from kpipe.detector import Detections
 from kpipe.faces import Faces
 from kpipe.pipeline import Pipeline
@@ -93,7 +93,11 @@ class Measured(NamedTuple):
 
 
 def evaluate(
-    samples: Iterable[Sample], pipeline: Pipeline, jitters: int = 1, seed: int = 0
+    samples: Iterable[Sample],
+    pipeline: Pipeline,
+    jitters: int = 1,
+    seed: int = 0,
+    on_bad: Callable[[DatasetError], None] | None = None,
 ) -> list[Errors]:
     """The errors from our own detector, from the true box jittered like a detector's, and from it.
 
@@ -102,9 +106,10 @@ def evaluate(
         pipeline: to measure.
         jitters: random boxes a face.
         seed: of the jitter.
+        on_bad: called with each face that cannot be used, which is then left out.
 
     Raises:
-        DatasetError: a picture cannot be read.
+        DatasetError: without `on_bad`, the first picture that cannot be read; or none can.
     """
     rng = np.random.default_rng(seed)
     labels: list[NDArray[np.float32]] = []
@@ -112,7 +117,13 @@ def evaluate(
     jittered: list[Measured] = []
     framed: list[Measured] = []
     for sample in samples:
-        gray = sample.read()
+        try:
+            gray = sample.read()
+        except DatasetError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
         labels.append(sample.points)
         found.append(nearest(pipeline(gray), sample.points))
         box = face_box(sample.points)
@@ -120,6 +131,8 @@ def evaluate(
         seen = pipeline.locate(gray, Detections(boxes, np.zeros(len(boxes), np.float32)))
         framed.append(Measured(seen.points[0], seen.sigma[0]))
         jittered += (Measured(*pair) for pair in zip(seen.points[1:], seen.sigma[1:]))
+    if not labels:
+        raise DatasetError("no usable face to evaluate on")
     truth, bounds = np.stack(labels), pipeline.predictor.sigma_bounds
     return [
         _errors("end to end", truth, found, bounds),

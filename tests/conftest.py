@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,6 @@ def labelled(tmp_path: Path, pipeline: Pipeline) -> Path:
     for path in sorted((EXAMPLES / "portraits").glob("*.jpg")):
         image = read_image(path)
         face = pipeline(image)[0]
-        Image.fromarray(image).save(folder / path.name)
+        shutil.copy(path, folder)
         (folder / path.name).with_suffix(".pts").write_text(to_pts(face))
     return folder

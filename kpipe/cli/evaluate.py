@@ -37,13 +37,15 @@ def evaluate(
     from kpipe.schemes import IBUG68
 
     skipped: list[DatasetError] = []
+    on_bad = skipped.append if skip_bad else None
     samples = []
     for part in data:
-        samples += read_samples(part, skipped.append if skip_bad else None)
+        samples += read_samples(part, on_bad)
+    pipeline = Pipeline(predictor=LandmarkPredictor(model))
+    faces = track(samples, len(samples), "faces")
+    results = measure(faces, pipeline, jitters, on_bad=on_bad)
     for problem in skipped:
         error(str(problem))
-    pipeline = Pipeline(predictor=LandmarkPredictor(model))
-    results = measure(track(samples, len(samples), "faces"), pipeline, jitters)
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
@@ -68,4 +70,4 @@ def evaluate(
     row("points within sigma's 50 / 90 % bound, %", covered)
     Console(width=110).print(grid)
     if skipped:
-        say(f"{len(skipped)} faces left out")
+        say(f"{len(skipped)} {'face' if len(skipped) == 1 else 'faces'} left out")

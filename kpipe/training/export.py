@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from collections.abc import Sequence
@@ -88,7 +89,8 @@ def export(
         calibration: of sigma.
         notes: further metadata.
     """
-    module = _Exported(network.cpu().eval(), calibration.factor)
+    # torch's exporter folds batch normalisation into the very weights of the module it is given.
+    module = _Exported(copy.deepcopy(network).cpu().eval(), calibration.factor)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kpipe.datasets import read_samples  # noqa: E402
+from kpipe.predictor import LandmarkPredictor  # noqa: E402
+from kpipe.preprocessor import CROP_SIZE  # noqa: E402
+from kpipe.training.augment import degrade, face_crop, misframed_crop  # noqa: E402
+from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace  # noqa: E402
+from kpipe.training.export import Calibration, calibrate, export  # noqa: E402
+from kpipe.training.loss import landmark_losses  # noqa: E402
+from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks  # noqa: E402
+from kpipe.training.train import (  # noqa: E402
+    FaceSplit,
+    TrainSettings,
+    load_faces,
+    load_run,
+    schedule,
+    train,
+)
+from tests.conftest import Run  # noqa: E402
+
+SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, average=0.5)
+
+
+@pytest.fixture
+def faces(labelled: Path) -> FaceSplit:
+    return load_faces(read_samples(labelled), 0.0)
+
+
+def stream(faces: FaceSplit, seed: int = 0) -> CropStream:
+    empty = [
+        EmptyPhoto(np.full((200, 300), 80, np.uint8), np.array([[10, 10, 60, 60]], np.float32))
+    ]
+    return CropStream({"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed)
+
+
+def test_crop_i_is_always_the_same(faces: FaceSplit) -> None:
+    first, second, other = stream(faces), stream(faces), stream(faces, seed=1)
+    for index in (0, 7, 99):
+        a, b, c = first[index], second[index], other[index]
+        assert (a[0] == b[0]).all() and (a[1] == b[1]).all() and a[3] == b[3]
+        assert a[0].shape == (1, CROP_SIZE, CROP_SIZE) and a[0].dtype == np.uint8
+        assert not (a[0] == c[0]).all()
+    kinds = [first[index][3] for index in range(60)]
+    assert 0.5 < np.mean(kinds) < 0.9
+
+
+def test_points_stay_on_the_face_through_augmentation() -> None:
+    """White dots at the points are found again where the crop says the points are."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(150, 350, (68, 2)).round().astype(np.float32)
+    picture = np.zeros((500, 500), np.uint8)
+    for x, y in points.astype(int):
+        picture[y - 2 : y + 3, x - 2 : x + 3] = 255
+    for _ in range(20):
+        crop, placed = face_crop(picture, points, rng)
+        inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
+        columns, rows = placed[inside].round().astype(int).T
+        assert np.mean(crop[rows, columns] > 100) > 0.97
+
+
+def test_degraded_crops_are_crops() -> None:
+    rng = np.random.default_rng(0)
+    crop = rng.integers(0, 256, (CROP_SIZE, CROP_SIZE), np.uint8)
+    for _ in range(200):
+        worse = degrade(crop, crop[::-1], rng)
+        assert worse.shape == crop.shape and worse.dtype == np.uint8
+    face = rng.uniform(50, 150, (68, 2)).astype(np.float32)
+    assert misframed_crop(np.zeros((200, 200), np.uint8), face, rng).shape == crop.shape
+
+
+def test_the_loss_is_least_at_the_truth() -> None:
+    truth = torch.tensor([[[40.0, 60.0]] * 68])
+    cells = torch.arange(32) * 4 + 1.5
+
+    def maps(x: float, y: float) -> torch.Tensor:
+        logits = -((cells[None, :] - x) ** 2 + (cells[:, None] - y) ** 2) / (2 * 4**2)
+        return logits.flatten().log_softmax(0).expand(1, 68, -1)
+
+    def total(x: float, y: float, sigma: float) -> float:
+        point = torch.tensor([[[x, y]] * 68])
+        seen = Landmarks(point, torch.full((1, 68), np.log(sigma)), maps(x, y))
+        return float(sum(part.mean() for part in landmark_losses(seen, truth, CROP_SIZE)))
+
+    assert total(40, 60, 0.5) < total(42, 60, 0.5) < total(48, 60, 0.5)
+    # Said and real error agree: the likelihood is highest.
+    assert total(46, 60, 6.0) < total(46, 60, 2.0)
+    assert total(46, 60, 6.0) < total(46, 60, 20.0)
+
+
+def test_schedule() -> None:
+    assert schedule(0.05, 0.1) == pytest.approx(0.5)
+    assert schedule(0.1, 0.1) == pytest.approx(1)
+    assert schedule(1.0, 0.1) == pytest.approx(0)
+
+
+def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=90, rate=2e-2, negative_share=0.0)
+    seen: list[float] = []
+    whole = train(
+        settings, faces, [], tmp_path / "whole", workers=0, checkpoint_every=45,
+        on_step=lambda _, figures: seen.append(figures["loss"]),
+    )  # fmt: skip
+    assert np.mean(seen[-10:]) < 0.75 * np.mean(seen[:10])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step: int, _: dict[str, float]) -> None:
+        if step == 60:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(settings, faces, [], tmp_path / "cut", workers=0, checkpoint_every=45, on_step=stop)
+    resumed = train(settings, faces, [], tmp_path / "cut", workers=0, checkpoint_every=45)
+    for a, b in zip(whole.parameters(), resumed.parameters()):
+        assert torch.allclose(a, b, atol=1e-4)
+    with pytest.raises(ValueError, match="a run of other settings"):
+        train(replace(settings, rate=1.0), faces, [], tmp_path / "cut", workers=0)
+
+
+def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = LandmarkNetwork(SIZES["small"]).eval()
+    export(network, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5), {"kpipe.run": "test"})
+    predictor = LandmarkPredictor(tmp_path / "n.onnx")
+    assert predictor.sigma_bounds == (0.7, 1.5)
+    crops = np.random.default_rng(0).integers(0, 256, (3, CROP_SIZE, CROP_SIZE), np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(crops)[:, None].float())
+    found = predictor(crops)
+    assert found.points == pytest.approx(expected.points.numpy(), abs=1e-3)
+    assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
+    assert found.face == pytest.approx(expected.face.sigmoid().numpy(), abs=1e-4)
+
+
+def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
+    torch.manual_seed(0)
+    network = LandmarkNetwork(SIZES["small"]).eval()
+    found = calibrate(network, [LabelledFace(f.gray, f.points, f.source) for f in faces.training])
+    assert found.factor > 0
+    assert 0 < found.bound50 < found.bound90
+    assert calibrate(network, []) == Calibration()
+
+
+def test_the_commands_from_photographs_to_a_usable_network(
+    kpipe: Run, labelled: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    arguments = ("--size", "small", "--steps", "3", "--batch", "8", "--workers", "1")
+    done = kpipe("train", "--data", labelled, "-o", run, *arguments, "--validation", "0.3")
+    assert done.returncode == 0, done.stderr
+    assert (run / "log.csv").read_text().count("\n") == 2
+    done = kpipe("export", run, "-o", "mine.onnx", "--data", labelled)
+    assert done.returncode == 0, done.stderr
+    photo = next(labelled.glob("*.jpg"))
+    done = kpipe("annotate", photo, "--model", "mine.onnx", "-o", "out.jpg", "--min-score", "0")
+    assert done.returncode == 0, done.stderr
+    network, settings = load_run(run)
+    assert settings["steps"] == 3 and isinstance(network, LandmarkNetwork)
+
+
+def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
+    (labelled / "biden_standing.jpg").write_bytes(b"no picture")
+    done = kpipe("train", "--data", labelled, "-o", "run")
+    assert done.returncode == 2
+    message = done.stderr.decode().splitlines()
+    assert len(message) == 1 and "biden_standing.jpg" in message[0]
+    done = kpipe("export", "nowhere", "-o", "x.onnx")
+    assert done.returncode == 2 and b"checkpoint.pt: no such file" in done.stderr

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from kpipe.datasets.pts import read_pts
-from tests.conftest import GROUP, Run
+from tests.conftest import GROUP, ROOT, Run
 
 
 def lines(stream: bytes) -> list[str]:
@@ -245,3 +245,20 @@ def test_help_and_version(kpipe: Run) -> None:
     assert "annotate" in overview and "evaluate" in overview
     for option in ("--json", "--csv", "--pts", "--crops", "--force", "--draw", "--tilt"):
         assert option in kpipe("annotate", "--help").stdout.decode()
+
+
+def test_without_libgl_it_says_what_to_do(small_photo: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    done = subprocess.run(
+        [sys.executable, "-m", "kpipe", "annotate", "photo.jpg"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{fake}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    message = lines(done.stderr)
+    assert len(message) == 1
+    assert "libGL.so.1" in message[0] and "opencv-python-headless" in message[0]

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from kpipe.datasets import pts, ytf_csv
+from kpipe.datasets import coco, dlib_xml, pts, wflw_text, ytf_csv
 from kpipe.datasets.samples import DatasetError, Sample, held_out
 
 __all__ = ["DatasetError", "Sample", "held_out", "read_samples"]
 
 
 def read_samples(data: Path, on_bad: Callable[[DatasetError], None] | None = None) -> list[Sample]:
-    """The labelled faces of a folder of `.pts` files or of a YouTube Faces CSV.
+    """The labelled faces of a data set.
 
     Args:
-        data: a folder with pictures and `.pts` files, a `*_frames_keypoints.csv`, or a folder that
-            holds such folders and tables.
+        data: a folder of pictures and `.pts` files, a YouTube Faces keypoint CSV, dlib's XML,
+            WFLW's text or COCO's JSON; or a folder that holds such folders and CSVs.
         on_bad: called with each face that cannot be used, which is then left out.
 
     Raises:
@@ -40,10 +40,7 @@ def _faces(data: Path) -> Iterator[Callable[[], Sample]]:
     if not data.exists():
         raise DatasetError(f"{data}: no such file or folder")
     if data.is_file():
-        if data.suffix.lower() != ".csv":
-            raise DatasetError(f"{data}: neither a folder of .pts files nor a keypoint CSV")
-        for line, row in ytf_csv.rows(data):
-            yield partial(ytf_csv.sample_of, data, line, row)
+        yield from _faces_of_table(data)
         return
     if pts.is_pts_folder(data):
         for picture in pts.pictures_in(data):
@@ -55,3 +52,22 @@ def _faces(data: Path) -> Iterator[Callable[[], Sample]]:
         raise DatasetError(f"{data}: no .pts files and no keypoint CSV in it")
     for part in (*folders, *tables):
         yield from _faces(part)
+
+
+def _faces_of_table(table: Path) -> Iterator[Callable[[], Sample]]:
+    if ytf_csv.is_ytf_csv(table):
+        for line, row in ytf_csv.rows(table):
+            yield partial(ytf_csv.sample_of, table, line, row)
+    elif dlib_xml.is_dlib_xml(table):
+        for picture, box in dlib_xml.boxes(table):
+            yield partial(dlib_xml.sample_of, table, picture, box)
+    elif wflw_text.is_wflw_text(table):
+        for line, words in wflw_text.lines(table):
+            yield partial(wflw_text.sample_of, table, line, words)
+    elif coco.is_coco(table):
+        for name, record in coco.faces(table):
+            yield partial(coco.sample_of, table, name, record)
+    else:
+        raise DatasetError(
+            f"{table}: not a format of labelled faces known here (csv, xml, txt, json)"
+        )

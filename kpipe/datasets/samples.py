@@ -24,7 +24,7 @@ class Sample:
     Attributes:
         path: the picture.
         points: (68, 2) float32, pixels, centre of the top-left pixel at (0, 0).
-        source: which labels these are, `300w` or `ytf`: their schemes differ by a pixel or so.
+        source: whose labels these are (`300w`, `ytf`, `wflw`): schemes differ by a pixel or so.
         group: pictures that must not be parted between training and validation share it (the
             person, or the photograph that several faces were cut from).
     """

@@ -12,6 +12,10 @@ from kpipe.datasets.samples import DatasetError, Sample, checked_points
 SUFFIX = "_frames_keypoints.csv"
 
 
+def is_ytf_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
 def picture_folder(table: Path) -> Path:
     """Where the frames of `NAME_frames_keypoints.csv` lie: the folder NAME beside it."""
     folder = table.with_name(table.name.removesuffix(SUFFIX))

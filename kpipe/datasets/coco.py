@@ -1,0 +1,48 @@
+"""COCO keypoints: JSON with 68 points a face as `keypoints`, or as COCO-WholeBody's `face_kpts`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kpipe.datasets.samples import DatasetError, Sample, checked_points
+
+
+def is_coco(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def faces(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The picture's name and the record of each annotation that has keypoints of a face."""
+    try:
+        content = json.loads(table.read_bytes())
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        for record in content["annotations"]:
+            labelled = record.get("num_keypoints", 1) if "keypoints" in record else 0
+            if labelled or record.get("face_valid"):
+                yield names[record["image_id"]], record
+    except OSError as error:
+        raise DatasetError(f"{table}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{table}: not COCO's JSON ({type(error).__name__}: {error})") from None
+
+
+def picture_of(table: Path, name: str) -> Path:
+    """Pictures lie beside the file, or in the folder of its name."""
+    for folder in (table.parent, table.with_suffix("")):
+        if (folder / name).is_file():
+            return folder / name
+    raise DatasetError(f"{table}: no picture {name} beside it or in {table.stem}/")
+
+
+def sample_of(table: Path, name: str, record: dict[str, Any]) -> Sample:
+    """The labelled face of one annotation: x, y and visibility of each point."""
+    where = f"{table}, {name}"
+    values = record["face_kpts"] if record.get("face_valid") else record["keypoints"]
+    if not isinstance(values, list) or len(values) % 3:
+        raise DatasetError(f"{where}: keypoints are not x, y, visibility")
+    points = checked_points([values[k : k + 2] for k in range(0, len(values), 3)], where)
+    path = picture_of(table, name)
+    return Sample(path, points, "300w", str(record["image_id"]))

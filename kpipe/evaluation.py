@@ -2,7 +2,8 @@
 
 The error of a face is the mean distance of its points from the labels over the inter-ocular
 distance (outer eye corners), in percent: NME, as the 300-W challenge defines it (Sagonas et al.,
-ICCV Workshops 2013).
+ICCV Workshops 2013). Divided by the distance of the pupils (the means of the eyes' points) or by
+the geometric mean of the landmark box's sides it is also given, since papers use all three.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from kpipe.detector import Detections
 from kpipe.faces import Faces
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessor import face_box
-from kpipe.schemes import IBUG68, Scheme
+from kpipe.schemes import IBUG68
+
+Array = NDArray[np.float64]
 
 FAILURE = 8.0
 """A face whose NME is above so many percent counts as a failure, as does one not found."""
@@ -28,37 +31,70 @@ JITTER = (0.10, 0.06, 0.11)
 """Spread of a Haar box around the face's box: x and y in sides of it, and log(side)."""
 
 
+def ocular_distance(points: Array) -> Array:
+    """(n,) distance of the outer eye corners of faces (n, 68, 2)."""
+    right, left = IBUG68.ocular
+    return np.asarray(np.linalg.norm(points[:, right] - points[:, left], axis=1))
+
+
+def pupil_distance(points: Array) -> Array:
+    """(n,) distance of the eyes' centres of faces (n, 68, 2)."""
+    right = points[:, list(IBUG68.groups["right_eye"])].mean(axis=1)
+    left = points[:, list(IBUG68.groups["left_eye"])].mean(axis=1)
+    return np.asarray(np.linalg.norm(right - left, axis=1))
+
+
+def box_size(points: Array) -> Array:
+    """(n,) geometric mean of the sides of the landmark box of faces (n, 68, 2)."""
+    return np.asarray(np.sqrt(np.ptp(points, axis=1).prod(axis=1)))
+
+
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """The errors of n faces in one way of framing them.
+    """Labelled faces and what was found of them in one way of framing.
 
     Attributes:
         name: the way of framing.
-        distances: (n, 68) distance of each point from its label over the inter-ocular distance;
-            NaN for a face that was not found.
-        ratios: (n, 68) the same distance over the stated sigma.
+        truth: (n, 68, 2) labels, pixels.
+        points: (n, 68, 2) what was found, pixels; NaN for a face that was not found.
+        sigma: (n, 68) the stated expected error, pixels.
         sigma_bounds: below so many sigma a point's error should be in 50 and in 90 % of cases.
+        samples: (n,) which of the evaluated samples each face is.
     """
 
     name: str
-    distances: NDArray[np.float64]
-    ratios: NDArray[np.float64]
+    truth: Array
+    points: Array
+    sigma: Array
     sigma_bounds: tuple[float, float]
+    samples: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.truth)
 
     @property
-    def faces(self) -> NDArray[np.float64]:
+    def pixels(self) -> Array:
+        """(n, 68) distance of each point from its label, pixels."""
+        return np.asarray(np.linalg.norm(self.points - self.truth, axis=2))
+
+    def distances(self, normaliser: Callable[[Array], Array] = ocular_distance) -> Array:
+        """(n, 68) distance of each point from its label, percent of the normalising length."""
+        return self.pixels / normaliser(self.truth)[:, None] * 100
+
+    @property
+    def faces(self) -> Array:
         """(n,) NME of each face, percent; NaN where it was not found."""
-        return np.asarray(self.distances.mean(axis=1) * 100)
+        return np.asarray(self.distances().mean(axis=1))
 
-    @property
-    def nme(self) -> float:
+    def nme(self, normaliser: Callable[[Array], Array] = ocular_distance) -> float:
         """Mean NME of the faces that were found, percent."""
-        return float(np.nanmean(self.faces)) if self.not_found < 100 else float("nan")
+        return _mean(self.distances(normaliser).mean(axis=1))
 
     @property
     def median(self) -> float:
         """Median NME of the faces that were found, percent."""
-        return float(np.nanmedian(self.faces)) if self.not_found < 100 else float("nan")
+        found = self.faces[~np.isnan(self.faces)]
+        return float(np.median(found)) if len(found) else float("nan")
 
     @property
     def not_found(self) -> float:
@@ -75,21 +111,32 @@ class Errors:
 
     def group(self, indices: Sequence[int]) -> float:
         """Mean error of some of the points, percent of the inter-ocular distance."""
-        return float(np.nanmean(self.distances[:, list(indices)]) * 100)
+        return _mean(self.distances()[:, list(indices)])
 
     @property
     def covered(self) -> tuple[float, float]:
         """Share of the points that lie within the 50 % and the 90 % bound of sigma, percent."""
-        ratios = self.ratios[~np.isnan(self.ratios)]
-        low, high = ((ratios <= bound).mean() * 100 for bound in self.sigma_bounds)
-        return float(low), float(high)
+        ratios = self.pixels / self.sigma
+        ratios = ratios[~np.isnan(ratios)]
+        low, high = (_mean(ratios <= bound) * 100 for bound in self.sigma_bounds)
+        return low, high
+
+
+def _mean(values: NDArray[np.generic]) -> float:
+    numbers = np.asarray(values, np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    return float(numbers.mean()) if len(numbers) else float("nan")
 
 
 class Measured(NamedTuple):
-    """A face's points as found, or None, and their sigma."""
+    """A face's points and their sigma, as found."""
 
     points: NDArray[np.float32]
     sigma: NDArray[np.float32]
+
+
+NOTHING = Measured(np.full((68, 2), np.nan, np.float32), np.full(68, np.nan, np.float32))
+"""What is found of a face that is not found."""
 
 
 def evaluate(
@@ -112,11 +159,12 @@ def evaluate(
         DatasetError: without `on_bad`, the first picture that cannot be read; or none can.
     """
     rng = np.random.default_rng(seed)
+    chosen: list[int] = []
     labels: list[NDArray[np.float32]] = []
-    found: list[Measured | None] = []
+    found: list[Measured] = []
     jittered: list[Measured] = []
     framed: list[Measured] = []
-    for sample in samples:
+    for index, sample in enumerate(samples):
         try:
             gray = sample.read()
         except DatasetError as error:
@@ -124,8 +172,9 @@ def evaluate(
                 raise
             on_bad(error)
             continue
+        chosen.append(index)
         labels.append(sample.points)
-        found.append(nearest(pipeline(gray), sample.points))
+        found.append(nearest(pipeline(gray), sample.points) or NOTHING)
         box = face_box(sample.points)
         boxes = np.stack([box, *(_jittered(box, rng) for _ in range(jitters))])
         seen = pipeline.locate(gray, Detections(boxes, np.zeros(len(boxes), np.float32)))
@@ -133,11 +182,22 @@ def evaluate(
         jittered += (Measured(*pair) for pair in zip(seen.points[1:], seen.sigma[1:]))
     if not labels:
         raise DatasetError("no usable face to evaluate on")
-    truth, bounds = np.stack(labels), pipeline.predictor.sigma_bounds
+
+    def errors(name: str, measured: list[Measured]) -> Errors:
+        each = len(measured) // len(labels)
+        return Errors(
+            name,
+            np.stack(labels).astype(np.float64).repeat(each, axis=0),
+            np.stack([m.points for m in measured]).astype(np.float64),
+            np.stack([m.sigma for m in measured]).astype(np.float64),
+            pipeline.predictor.sigma_bounds,
+            np.array(chosen).repeat(each),
+        )
+
     return [
-        _errors("end to end", truth, found, bounds),
-        _errors("true box, jittered", truth.repeat(jitters, axis=0), jittered, bounds),
-        _errors("true box", truth, framed, bounds),
+        errors("end to end", found),
+        errors("true box, jittered", jittered),
+        errors("true box", framed),
     ]
 
 
@@ -145,12 +205,11 @@ def nearest(faces: Faces, points: NDArray[np.float32]) -> Measured | None:
     """The face found where the labelled one is: its centre within half the labelled box's side."""
     box = face_box(points)
     centre, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
-    best: tuple[float, Measured] | None = None
-    for face in faces:
-        distance = float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - centre) / side)
-        if distance < 0.5 and (best is None or distance < best[0]):
-            best = distance, Measured(face.points, face.sigma)
-    return best[1] if best is not None else None
+    distances = [np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre) / side for f in faces]
+    if not distances or min(distances) >= 0.5:
+        return None
+    face = faces[int(np.argmin(distances))]
+    return Measured(face.points, face.sigma)
 
 
 def _jittered(box: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -161,17 +220,35 @@ def _jittered(box: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
 
-def _errors(
-    name: str,
-    truth: NDArray[np.float32],
-    measured: Sequence[Measured | None],
-    bounds: tuple[float, float],
-    scheme: Scheme = IBUG68,
-) -> Errors:
-    nowhere = Measured(np.full(truth.shape[1:], np.nan), np.full(truth.shape[1], np.nan))
-    points = np.stack([(m or nowhere).points for m in measured]).astype(np.float64)
-    sigma = np.stack([(m or nowhere).sigma for m in measured]).astype(np.float64)
-    right, left = scheme.ocular
-    ocular = np.linalg.norm(truth[:, right] - truth[:, left], axis=1)
-    pixels = np.linalg.norm(points - truth, axis=2)
-    return Errors(name, pixels / ocular[:, None], pixels / sigma, bounds)
+class Figure(NamedTuple):
+    """One row of the table of results: a name and a value for each way of framing, as text."""
+
+    name: str
+    values: list[str]
+
+
+def figures(results: Sequence[Errors]) -> list[Figure]:
+    """The rows that `kpipe evaluate` prints."""
+
+    def row(name: str, value: Callable[[Errors], float], decimals: int = 2) -> Figure:
+        return Figure(name, [f"{value(result):.{decimals}f}" for result in results])
+
+    def part(group: str) -> Figure:
+        return row(f"  {group.replace('_', ' ')}", lambda r: r.group(IBUG68.groups[group]))
+
+    parts = [part(group) for group in IBUG68.groups]
+    return [
+        row("faces", len, 0),
+        row("not found, %", lambda r: r.not_found),
+        row("NME, % of the inter-ocular distance", lambda r: r.nme()),
+        *parts,
+        row("median NME", lambda r: r.median),
+        row("NME, % of the inter-pupil distance", lambda r: r.nme(pupil_distance)),
+        row("NME, % of the box", lambda r: r.nme(box_size)),
+        row("failures: NME above 8 % or not found, %", lambda r: r.failures(8)),
+        row("failures: NME above 10 % or not found, %", lambda r: r.failures(10)),
+        row("area under the error curve to 8 %", lambda r: r.area_under_curve(8), 3),
+        row("area under the error curve to 10 %", lambda r: r.area_under_curve(10), 3),
+        row("points within sigma's 50 % bound, %", lambda r: r.covered[0], 1),
+        row("points within sigma's 90 % bound, %", lambda r: r.covered[1], 1),
+    ]

@@ -69,8 +69,10 @@ class Pipeline:
         gray = checked_gray(image)
         height, width = gray.shape
         found = self.first_look(gray, self.detector(gray))
-        chosen = distinct(found, self.min_score, self.overlap)
-        faces = self.second_look(gray, found.take(chosen))
+        first = found.take(distinct(found, self.min_score, self.overlap))
+        second = self.second_look(gray, first)
+        # A face is what looks like one both times.
+        faces = second._replace(scores=np.minimum(first.scores, second.scores))
         # Two candidates can settle on one face: the second look shows it.
         chosen = distinct(faces, self.min_score, self.overlap)
         return Faces(_as_faces(faces.take(chosen)), width, height, scheme=self.predictor.scheme)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +10,48 @@ from PIL import Image
 
 from kpipe import Faces, Pipeline
 from kpipe.datasets import DatasetError, held_out, read_samples
-from kpipe.evaluation import Errors, evaluate, nearest
+from kpipe.evaluation import Errors, box_size, evaluate, nearest, pupil_distance
 from tests.conftest import DATA, Run
 
 
-def errors(nme: list[float], ratios: float = 0.5) -> Errors:
-    """Faces whose points are all off by the same share of the inter-ocular distance."""
-    distances = np.repeat(np.array(nme)[:, None] / 100, 68, axis=1)
-    return Errors("test", distances, np.full_like(distances, ratios), (0.8, 1.9))
+def errors(nme: list[float], sigma: float = 2.0) -> Errors:
+    """Faces 100 pixels from eye to eye whose points are all off by so many pixels."""
+    truth = np.zeros((len(nme), 68, 2))
+    truth[:, 36:42] = (100, 100)
+    truth[:, 42:48] = (200, 100)
+    truth[:, 8] = (150, 200)
+    points = truth + np.array(nme)[:, None, None] * (0.6, 0.8)
+    covered = np.full((len(nme), 68), sigma)
+    return Errors("test", truth, points, covered, (0.8, 1.9), np.arange(len(nme)))
 
 
 def test_figures() -> None:
     result = errors([2, 4, 9, np.nan])
-    assert result.nme == pytest.approx(5)
+    assert result.nme() == pytest.approx(5)
+    assert result.nme(pupil_distance) == pytest.approx(5)
+    assert result.nme(box_size) == pytest.approx(5 / 2)
     assert result.median == pytest.approx(4)
     assert result.not_found == 25
-    assert result.failures() == 50
-    assert result.area_under_curve() == pytest.approx((0.75 + 0.5) / 4)
+    assert (result.failures(8), result.failures(10)) == (50, 25)
+    assert result.area_under_curve(8) == pytest.approx((0.75 + 0.5) / 4)
     assert result.group([0, 1]) == pytest.approx(5)
-    assert result.covered == (100, 100)
-    assert errors([1], ratios=1.0).covered == (0, 100)
+    assert errors([1], sigma=2).covered == (100, 100)
+    assert errors([1], sigma=1).covered == (0, 100)
+    assert errors([1], sigma=0.5).covered == (0, 0)
 
 
 def test_nothing_found() -> None:
     result = errors([np.nan, np.nan])
-    assert np.isnan(result.nme) and result.not_found == result.failures() == 100
+    assert np.isnan(result.nme()) and np.isnan(result.median)
+    assert result.not_found == result.failures() == 100
 
 
 def test_labels_that_are_our_own_points_give_no_error(labelled: Path, pipeline: Pipeline) -> None:
     end_to_end, jittered, exact = evaluate(read_samples(labelled), pipeline, jitters=2)
-    assert end_to_end.nme < 0.1 and end_to_end.not_found == 0
-    assert exact.nme < 1.5
-    assert exact.nme < jittered.nme < 3
-    assert len(jittered.distances) == 2 * len(exact.distances)
+    assert end_to_end.nme() < 0.1 and end_to_end.not_found == 0
+    assert exact.nme() < 1.5
+    assert exact.nme() < jittered.nme() < 3
+    assert len(jittered) == 2 * len(exact)
 
 
 def test_labels_shifted_by_a_known_amount(labelled: Path, pipeline: Pipeline) -> None:
@@ -52,7 +62,7 @@ def test_labels_shifted_by_a_known_amount(labelled: Path, pipeline: Pipeline) ->
         ocular = np.linalg.norm(sample.points[36] - sample.points[45])
         moved = (sample.points + (0.03 * ocular, 0.04 * ocular)).astype(np.float32)
         shifted.append(dataclasses.replace(sample, points=moved))
-    assert evaluate(shifted, pipeline)[0].nme == pytest.approx(5, abs=0.1)
+    assert evaluate(shifted, pipeline)[0].nme() == pytest.approx(5, abs=0.1)
 
 
 def test_a_face_elsewhere_is_not_the_labelled_one(portrait_faces: Faces) -> None:
@@ -61,11 +71,16 @@ def test_a_face_elsewhere_is_not_the_labelled_one(portrait_faces: Faces) -> None
     assert nearest(portrait_faces, points + 0.6 * portrait_faces[0].size) is None
 
 
-def test_the_command(kpipe: Run, labelled: Path) -> None:
-    done = kpipe("evaluate", labelled, "--jitters", "1")
+def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
+    done = kpipe("evaluate", labelled, "--jitters", "1", "--per-point", "--report", "page")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    assert "NME, % of inter-ocular distance" in text and "end to end" in text
+    assert "NME, % of the inter-ocular distance" in text and "end to end" in text
+    assert "30 nose_tip" in text
+    page = (tmp_path / "page" / "index.html").read_text()
+    shown = re.findall(r'src="([^"]+)"', page)
+    assert len(shown) == 5, "five faces in all: none is shown twice"
+    assert all(Image.open(tmp_path / "page" / name).size == (420, 420) for name in shown)
 
 
 def broken(folder: Path, what: str) -> Path:
@@ -152,5 +167,5 @@ def test_faces_of_one_group_stay_together() -> None:
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data is not here")
 def test_the_bar_on_the_development_benchmark(pipeline: Pipeline) -> None:
     end_to_end = evaluate(read_samples(DATA / "300w" / "dev"), pipeline)[0]
-    assert end_to_end.nme <= 3.8
+    assert end_to_end.nme() <= 3.8
     assert end_to_end.not_found <= 1

@@ -13,13 +13,21 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="DATA...",
-            help="Folders of pictures with .pts files, or YouTube Faces keypoint CSVs.",
+            help="Folders of pictures with .pts files, YouTube Faces CSVs, dlib XML, WFLW text "
+            "or COCO JSON.",
         ),
     ],
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
     ] = None,
     jitters: Annotated[int, typer.Option(min=1, help="Random boxes a face.")] = 3,
+    per_point: Annotated[
+        bool, typer.Option("--per-point", help="Also the error of each of the 68 points.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write an HTML page: curves, worst and random faces."),
+    ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
@@ -32,8 +40,10 @@ def evaluate(
     from kpipe.cli.report import error, say, track
     from kpipe.datasets import DatasetError, read_samples
     from kpipe.evaluation import evaluate as measure
+    from kpipe.evaluation import figures
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
+    from kpipe.report import write_report
     from kpipe.schemes import IBUG68
 
     skipped: list[DatasetError] = []
@@ -51,23 +61,18 @@ def evaluate(
     grid.add_column("")
     for result in results:
         grid.add_column(result.name, justify="right")
-
-    def row(name: str, figures: list[str]) -> None:
-        grid.add_row(name, *figures)
-
-    def number(name: str, of: list[float], decimals: int = 2) -> None:
-        row(name, [f"{value:.{decimals}f}" for value in of])
-
-    row("faces", [str(len(r.distances)) for r in results])
-    number("not found, %", [r.not_found for r in results])
-    number("NME, % of inter-ocular distance", [r.nme for r in results])
-    number("  median", [r.median for r in results])
-    number("failures (NME above 8 % or not found), %", [r.failures() for r in results])
-    number("area under the error curve to 8 %", [r.area_under_curve() for r in results], 3)
-    for group, indices in IBUG68.groups.items():
-        number(f"  {group.replace('_', ' ')}", [r.group(indices) for r in results])
-    covered = ["{:.0f} / {:.0f}".format(*r.covered) for r in results]
-    row("points within sigma's 50 / 90 % bound, %", covered)
+    for name, values in figures(results):
+        grid.add_row(name, *values)
     Console(width=110).print(grid)
+    if per_point:
+        points = Table(box=None, pad_edge=False, header_style="bold")
+        points.add_column("end to end, % of the inter-ocular distance")
+        points.add_column("error", justify="right")
+        for index, name in enumerate(IBUG68.names):
+            points.add_row(f"{index:2} {name}", f"{results[0].group([index]):.2f}")
+        Console(width=110).print(points)
+    if report is not None:
+        title = f"kpipe evaluate {' '.join(map(str, data))}"
+        say(f"report: {write_report(report, title, samples, results)}")
     if skipped:
         say(f"{len(skipped)} {'face' if len(skipped) == 1 else 'faces'} left out")

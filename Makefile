@@ -18,18 +18,25 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# Without a display there may be no libGL: OpenCV's headless build does without.
+define with_opencv
+@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+  echo 'no libGL here: installing the headless build of OpenCV'; \
+  $(PIP) uninstall --yes opencv-python opencv-python-headless && \
+  $(PIP) install 'opencv-python-headless>=4.10,<5'; }
+endef
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@# Without a display there may be no libGL: OpenCV's headless build does without.
-	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
-	  echo 'no libGL here: installing the headless build of OpenCV'; \
-	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=4.10,<5'; }
+	$(PIP) install --editable .
+	$(with_opencv)
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' '.[train,test,lint]' --editable .
+	$(PIP) install '$(TORCH)' --editable '.[train,test,lint]'
+	$(with_opencv)
 	@touch $@
 
 clean:

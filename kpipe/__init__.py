@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kpipe.detector import Detections, Detector, HaarDetector
+    from kpipe.detector import CascadeError, Detections, Detector, HaarDetector
     from kpipe.faces import Face, Faces, Pose
     from kpipe.media.images import ImageError, read_image
     from kpipe.pipeline import Pipeline
-    from kpipe.predictor import LandmarkPredictor
+    from kpipe.predictor import LandmarkPredictor, ModelError
     from kpipe.renderer import Style, render
     from kpipe.schemes import IBUG68, Scheme
 
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "IBUG68",
+    "CascadeError",
     "Detections",
     "Detector",
     "Face",
@@ -31,6 +32,7 @@ __all__ = [
     "HaarDetector",
     "ImageError",
     "LandmarkPredictor",
+    "ModelError",
     "Pipeline",
     "Pose",
     "Scheme",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "CascadeError": "detector",
+    "ModelError": "predictor",
     "Detections": "detector",
     "Detector": "detector",
     "HaarDetector": "detector",

@@ -16,7 +16,7 @@ import numpy as np
 from kpipe.detector import FRONTAL_DEFAULT, HaarDetector, load_cascade
 from kpipe.media.images import encode, read_image
 from kpipe.opencv import cv2
-from kpipe.pipeline import Pipeline, distinct
+from kpipe.pipeline import Pipeline, non_maximum_suppression
 from kpipe.predictor import LandmarkPredictor
 from kpipe.preprocessor import to_gray
 
@@ -70,7 +70,7 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
     found = pipeline.first_look(gray, candidates)
-    found = found.take(distinct(found, pipeline.min_score, pipeline.overlap))
+    found = found.take(non_maximum_suppression(found, pipeline.min_score, pipeline.overlap))
     faces = pipeline(image)
     crops = np.random.default_rng(0).integers(
         0, 256, (32, predictor.crop_size, predictor.crop_size), np.uint8
@@ -135,8 +135,11 @@ def _median_run(name: str, arguments: list[str], runs: int) -> Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        usage = os.wait4(child.pid, 0)[2]
-        child.returncode = 0  # waited for here, so that the usage is of this child alone
+        # Waited for here, so that the usage is of this child alone.
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise RuntimeError(f"kpipe {' '.join(arguments)} failed")
         wall = time.perf_counter() - start
         measured.append(
             Process(name, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)

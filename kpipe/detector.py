@@ -129,6 +129,10 @@ SMALLEST = 16.0
 see."""
 
 
+LARGEST_ENLARGEMENT = 2.0
+"""How far a picture is enlarged to look for faces smaller than a cascade's window."""
+
+
 class CascadeError(RuntimeError):
     """A cascade file is missing, unreadable or not the one that was measured."""
 
@@ -165,6 +169,14 @@ class HaarDetector:
         self._own = threading.local()
         self._classifiers()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the classifiers: other processes load their own."""
+        return {name: value for name, value in vars(self).items() if name != "_own"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._own = threading.local()
+
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
         height, width = gray.shape
@@ -176,10 +188,11 @@ class HaarDetector:
         for view in self.views:
             classifier = classifiers[view.cascade.file]
             base = classifier.getOriginalWindowSize()[0] * view.cascade.scale
-            reduction = min(base / (smallest * view.coarseness), 1.0)
+            reduction = min(base / (smallest * view.coarseness), LARGEST_ENLARGEMENT)
             size = (max(round(width * reduction), 1), max(round(height * reduction), 1))
             small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
-            found = self._look(classifier, view, small) * (width / size[0])
+            factors = np.tile([width / size[0], height / size[1]], 2)
+            found = (self._look(classifier, view, small) + 0.5) * factors - 0.5
             boxes.append(found)
             rolls.append(np.full(len(found), view.roll))
         return merged(np.concatenate(boxes), np.concatenate(rolls))

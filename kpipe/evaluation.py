@@ -21,14 +21,12 @@ from kpipe.faces import Faces
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessor import face_box
 from kpipe.schemes import IBUG68
+from kpipe.training.augment import DETECTED, jitter
 
 Array = NDArray[np.float64]
 
 FAILURE = 8.0
 """A face whose NME is above so many percent counts as a failure, as does one not found."""
-
-JITTER = (0.10, 0.06, 0.11)
-"""Spread of a Haar box around the face's box: x and y in sides of it, and log(side)."""
 
 
 def ocular_distance(points: Array) -> Array:
@@ -176,7 +174,8 @@ def evaluate(
         labels.append(sample.points)
         found.append(nearest(pipeline(gray), sample.points) or NOTHING)
         box = face_box(sample.points)
-        boxes = np.stack([box, *(_jittered(box, rng) for _ in range(jitters))])
+        boxes = np.stack([box, *(jitter(box, DETECTED, rng) for _ in range(jitters))])
+        boxes = boxes.astype(np.float32)
         seen = pipeline.locate(gray, Detections(boxes, np.zeros(len(boxes), np.float32)))
         framed.append(Measured(seen.points[0], seen.sigma[0]))
         jittered += (Measured(*pair) for pair in zip(seen.points[1:], seen.sigma[1:]))
@@ -210,14 +209,6 @@ def nearest(faces: Faces, points: NDArray[np.float32]) -> Measured | None:
         return None
     face = faces[int(np.argmin(distances))]
     return Measured(face.points, face.sigma)
-
-
-def _jittered(box: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    x, y, scale = rng.normal(0, JITTER)
-    side = box[2] - box[0]
-    centre = (box[:2] + box[2:]) / 2 + side * np.array([x, y])
-    half = side / 2 * np.exp(scale)
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
 
 class Figure(NamedTuple):

@@ -144,6 +144,16 @@ class Faces(Sequence[Face]):
             "faces": [face.to_dict() for face in self.faces],
         }
 
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Faces:
+        """The inverse of `to_dict`."""
+        return cls(
+            faces=tuple(Face.from_dict(face) for face in record["faces"]),
+            width=record["width"],
+            height=record["height"],
+            path=record["image"],
+        )
+
 
 def _check(name: str, values: object, shape: tuple[int, ...]) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != shape:

@@ -16,7 +16,9 @@ def mean_face() -> NDArray[np.float64]:
     """(68, 3) mean shape of the 300-W training faces: x to the subject's left, y down, z away from
     the camera, outer eye corners 1 apart. `kpipe.training.mean_face` made it.
     """
-    return np.loadtxt(packaged("models/mean_face.csv"), delimiter=",")
+    face = np.loadtxt(packaged("models/mean_face.csv"), delimiter=",")
+    face.setflags(write=False)
+    return face
 
 
 def scaled_orthographic(

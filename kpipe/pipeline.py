@@ -69,12 +69,12 @@ class Pipeline:
         gray = checked_gray(image)
         height, width = gray.shape
         found = self.first_look(gray, self.detector(gray))
-        first = found.take(distinct(found, self.min_score, self.overlap))
+        first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
         second = self.second_look(gray, first)
         # A face is what looks like one both times.
         faces = second._replace(scores=np.minimum(first.scores, second.scores))
         # Two candidates can settle on one face: the second look shows it.
-        chosen = distinct(faces, self.min_score, self.overlap)
+        chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
         return Faces(_as_faces(faces.take(chosen)), width, height, scheme=self.predictor.scheme)
 
     def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
@@ -133,8 +133,8 @@ def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return to_gray(image)
 
 
-def distinct(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
-    """Indices of the probable faces without repetitions, the most probable first."""
+def non_maximum_suppression(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
+    """Indices of the probable faces, the most probable first, without those that overlap it."""
     boxes = [face_box(points) for points in found.points]
     kept: list[int] = []
     for index in np.argsort(-found.scores, kind="stable"):

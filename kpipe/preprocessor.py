@@ -76,26 +76,33 @@ def to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def warp(
-    gray: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = CROP_SIZE
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int = CROP_SIZE
 ) -> NDArray[np.uint8]:
-    """The (size, size) crop that a 2x3 matrix from picture to crop pixels cuts out.
+    """The square that a 2x3 matrix from picture to crop pixels cuts out.
 
-    Outside the picture it is black. A face much larger than the crop is first reduced by averaging,
-    only the part of the picture that is needed, so that it neither aliases nor costs more.
+    Outside the picture it is black. Only the part of the picture that is needed is touched; where
+    it is much larger than the crop it is first reduced by averaging, so that nothing aliases.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        matrix: from pixels of the picture to pixels of the crop.
+        size: side of the crop, pixels.
+
+    Returns:
+        (size, size) or (size, size, 3) uint8.
     """
-    shrink = int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))
-    if shrink >= 2:
-        corners = transform(invert(matrix), np.array([[0, 0], [size, 0], [0, size], [size, size]]))
-        height, width = gray.shape[:2]
-        x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - shrink, 0, (width, height))
-        x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + shrink, 0, (width, height))
-        columns, rows = (x1 - x0) // shrink, (y1 - y0) // shrink
-        if columns < 1 or rows < 1:
-            return np.zeros((size, size), np.uint8)
-        part = gray[y0 : y0 + rows * shrink, x0 : x0 + columns * shrink]
-        reduced = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
-        gray = np.asarray(reduced, np.uint8)
-        # Pixel k of the reduced part is centred on pixel shrink * k + (shrink - 1) / 2 of the part.
-        centre = np.array([x0, y0]) + (shrink - 1) / 2
-        matrix = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
-    return np.asarray(cv2.warpAffine(gray, matrix, (size, size)), np.uint8)
+    shrink = max(int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6)), 1)
+    corners = transform(invert(matrix), np.array([[0, 0], [size, 0], [0, size], [size, size]]))
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)) - 2 * shrink, 0, (width, height)).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 2 * shrink, 0, (width, height)).astype(int)
+    columns, rows = (x1 - x0) // shrink, (y1 - y0) // shrink
+    if columns < 1 or rows < 1:
+        return np.zeros((size, size, *image.shape[2:]), np.uint8)
+    part = image[y0 : y0 + rows * shrink, x0 : x0 + columns * shrink]
+    if shrink > 1:
+        part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    # Pixel k of the reduced part is centred on pixel shrink * k + (shrink - 1) / 2 of the part.
+    centre = np.array([x0, y0]) + (shrink - 1) / 2
+    shifted = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
+    return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)

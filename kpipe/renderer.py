@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kpipe.faces import Face, Faces
 from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform
+from kpipe.preprocessor import crop_transform, warp
 from kpipe.schemes import Scheme
 
 Colour = tuple[int, int, int]
@@ -51,7 +51,7 @@ class Style:
     """
 
     draw: tuple[str, ...] = ("boxes", "lines", "points")
-    palette: dict[str, Colour] = field(default_factory=lambda: PALETTE)
+    palette: dict[str, Colour] = field(default_factory=PALETTE.copy)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.draw if name not in LAYERS]
@@ -163,7 +163,9 @@ def draw_index(canvas: Canvas, subject: Subject, style: Style) -> None:
     """The number of the face, from 1, above its box."""
     face = subject.face
     height = max(face.size / 10, 5.0)
-    canvas.text(str(subject.number), face.box[:2] - (0, height * 0.4), height, style.palette["box"])
+    x, y = face.box[:2] - (0, height * 0.4)
+    place = np.array([max(x, 1.0), max(y, height * 1.2)])  # also of a face at the picture's edge
+    canvas.text(str(subject.number), place, height, style.palette["box"])
 
 
 LAYERS: dict[str, Callable[[Canvas, Subject, Style], None]] = {
@@ -206,7 +208,7 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
     x1, y1 = np.clip(np.ceil(extent.max(axis=0) + reach), 0, (width, height)).astype(int)
     if x0 >= x1 or y0 >= y1:
         return
-    zoom = int(np.clip(np.ceil(400 / face.size), 1, 8))
+    zoom = int(np.clip(np.ceil(400 / max(face.size, 1.0)), 1, 8))
     part = picture[y0:y1, x0:x1]
     enlarged = np.repeat(np.repeat(part, zoom, axis=0), zoom, axis=1)
     canvas = Canvas(enlarged, (int(x0), int(y0)), zoom)
@@ -230,7 +232,7 @@ def face_picture(
     """
     face = faces[index]
     matrix = crop_transform(face.box, size=side)
-    crop = np.asarray(cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA), np.uint8)
+    crop = warp(image, matrix, side)
     scale = float(matrix[0, 0])
     shifted = Face(
         box=(face.box * scale + np.tile(matrix[:, 2], 2)).astype(np.float32),

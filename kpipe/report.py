@@ -13,7 +13,7 @@ from kpipe.datasets import Sample
 from kpipe.evaluation import Errors, figures
 from kpipe.media.images import encode, read_image, write_file
 from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, face_box, transform
+from kpipe.preprocessor import crop_transform, face_box, transform, warp
 from kpipe.schemes import IBUG68
 
 SHOWN = 16
@@ -128,7 +128,7 @@ def _drawn(sample: Sample, points: NDArray[np.float64]) -> NDArray[np.uint8]:
     """The face enlarged, with its labels and what was found."""
     matrix = crop_transform(face_box(sample.points), size=SIDE, margin=1.5)
     image = read_image(sample.path)
-    crop = np.array(cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC), np.uint8)
+    crop = warp(image, matrix, SIDE)
     for places, colour in ((sample.points, TRUTH), (points, FOUND)):
         if np.isnan(places).any():
             continue

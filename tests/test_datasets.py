@@ -10,6 +10,7 @@ import pytest
 
 from kpipe import IBUG68
 from kpipe.datasets import DatasetError, Sample, read_samples
+from kpipe.datasets.samples import photograph_of
 from kpipe.datasets.wflw_text import TO_IBUG68
 
 
@@ -98,3 +99,30 @@ def test_the_98_points_map_to_their_namesakes() -> None:
     assert place["right_eye_outer"] == 60 and place["right_eye_inner"] == 64
     assert place["left_eye_inner"] == 68 and place["left_eye_outer"] == 72
     assert place["mouth_right"] == 76 and place["mouth_left"] == 82
+
+
+def test_coco_points_without_labels_are_no_labels(labelled: Path) -> None:
+    table = as_coco(read_samples(labelled), labelled)
+    content = json.loads(table.read_text())
+    content["annotations"][0]["keypoints"][5] = 0
+    table.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="a point is not labelled"):
+        read_samples(table)
+
+
+def test_coco_whole_body_has_its_faces_elsewhere(labelled: Path) -> None:
+    samples = read_samples(labelled)
+    table = as_coco(samples, labelled)
+    content = json.loads(table.read_text())
+    for k, record in enumerate(content["annotations"]):
+        record["face_kpts"] = record.pop("keypoints")
+        record |= {"face_valid": k > 0, "keypoints": [1.0, 2.0, 2] * 17, "num_keypoints": 17}
+    del content["annotations"][1]["face_kpts"]
+    table.write_text(json.dumps(content))
+    assert [s.path for s in read_samples(table)] == [s.path for s in samples[2:]]
+
+
+def test_faces_of_one_photograph_share_its_group() -> None:
+    assert photograph_of("afw_123456_1") == photograph_of("afw_123456_12") == "afw_123456"
+    assert photograph_of("helen_train_99_1") == photograph_of("helen_train_99_2_mirror")
+    assert photograph_of("lfpw_train_image_0001") != photograph_of("lfpw_train_image_0002")

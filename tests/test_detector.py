@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,12 @@ def test_many_threads_find_what_one_finds(portrait: NDArray[np.uint8]) -> None:
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(detector, [gray] * 12):
             assert (found.boxes == expected.boxes).all()
+
+
+def test_other_processes_can_have_it(portrait: NDArray[np.uint8]) -> None:
+    detector, gray = HaarDetector(), to_gray(portrait)
+    copy = pickle.loads(pickle.dumps(detector))
+    assert (copy(gray).boxes == detector(gray).boxes).all()
 
 
 def test_a_changed_cascade_is_noticed(tmp_path: Path) -> None:

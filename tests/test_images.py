@@ -91,6 +91,38 @@ def test_sixteen_bits_a_colour(tmp_path: Path) -> None:
         assert (red, green, blue) == (156, 0, 0)
 
 
+def test_the_depth_of_gray_is_guessed_from_its_range() -> None:
+    ramp = np.tile(np.linspace(0, 1, 256), (16, 1))
+    for top in (4095, 65535):
+        read = read_image(encoded(Image.fromarray((ramp * top).astype(np.uint16)), "TIFF"))
+        assert (read[0, 0, 0], read[0, -1, 0]) == (0, 255)
+
+
+def test_damaged_exif_is_no_reason_to_refuse(picture: NDArray[np.uint8]) -> None:
+    for exif in (b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0six\0"):
+        photo = read_photo(encoded(Image.fromarray(picture), "JPEG", exif=exif))
+        assert photo.image.shape == picture.shape
+        assert encode(photo.image, ".jpg", photo)
+
+
+def test_exif_survives_from_tiff_and_is_left_out_where_it_does_not_fit(
+    picture: NDArray[np.uint8],
+) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "the photographer"
+    photo = read_photo(encoded(Image.fromarray(picture), "TIFF", exif=exif))
+    again = Image.open(io.BytesIO(encode(photo.image, ".jpg", photo)))
+    assert again.getexif()[0x013B] == "the photographer"
+    exif[0x010E] = "x" * 70_000
+    photo = read_photo(encoded(Image.fromarray(picture), "PNG", exif=exif))
+    assert photo.exif == b"" and encode(photo.image, ".jpg", photo)
+
+
+def test_pictures_too_wide_for_a_format() -> None:
+    with pytest.raises(ImageError, match="cannot write this picture as"):
+        encode(np.zeros((2, 70_000, 3), np.uint8), ".jpg")
+
+
 def test_transparent_parts_are_white() -> None:
     clear = Image.new("RGBA", (30, 30), (255, 0, 0, 0))
     assert (read_image(encoded(clear, "PNG")) == 255).all()
@@ -169,6 +201,12 @@ def test_jpeg_quality_and_profile_are_kept(picture: NDArray[np.uint8]) -> None:
 def test_unknown_ending(picture: NDArray[np.uint8]) -> None:
     with pytest.raises(ImageError, match=r"cannot write pictures named \.xyz"):
         encode(picture, ".xyz")
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("面" * 83 + ".jpg")
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     for name in ("models/landmarks.onnx", "models/CARD.md", "haarcascades/README.md", "py.typed"):
         assert (site / "kpipe" / name).exists()
+    assert (site / "kpipe" / "models" / "CARD.md").stat().st_size > 1000
 
     script = "import kpipe.cli; print(kpipe.__file__); kpipe.cli.main()"
     done = subprocess.run(

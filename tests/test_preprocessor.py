@@ -54,3 +54,21 @@ def test_outside_the_picture_is_black(box: tuple[float, ...]) -> None:
     picture = np.full((50, 60), 200, np.uint8)
     assert not warp(picture, crop_transform(np.array(box, float))).any()
     assert not warp(picture, crop_transform(np.array(box, float) * 20)).any()
+
+
+@pytest.mark.parametrize("shape", [(60, 40_000), (60, 40_000, 3), (40_000, 60)])
+def test_pictures_longer_than_opencv_can_warp(shape: tuple[int, ...]) -> None:
+    place = (39_950.0, 30.0) if shape[1] > shape[0] else (30.0, 39_950.0)
+    picture = np.zeros(shape, np.uint8)
+    picture[int(place[1]) - 5 : int(place[1]) + 6, int(place[0]) - 5 : int(place[0]) + 6] = 255
+    box = np.array([place[0] - 25, place[1] - 25, place[0] + 25, place[1] + 25])
+    crop = warp(picture, crop_transform(box))
+    assert crop.shape == (CROP_SIZE, CROP_SIZE, *shape[2:])
+    gray = crop if crop.ndim == 2 else crop[..., 0]
+    assert centroid(gray) == pytest.approx((63.5, 63.5), abs=0.1)
+
+
+def test_fine_patterns_are_averaged_not_sampled() -> None:
+    checkerboard = (np.indices((900, 900)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    crop = warp(checkerboard, crop_transform(np.array([100.0, 100.0, 800.0, 800.0])))
+    assert crop[20:-20, 20:-20].std() < 20

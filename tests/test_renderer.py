@@ -79,6 +79,15 @@ def test_faces_beyond_the_edge() -> None:
     assert drawn.any()
 
 
+def test_the_number_of_a_face_at_the_edge_is_seen() -> None:
+    face = faces_of_size(100)[0]
+    at_edge = Face(face.box - 50, 0.9, face.points - 50, face.sigma)
+    drawn = render(
+        np.zeros((100, 100, 3), np.uint8), Faces((at_edge,), 100, 100), Style(("index",))
+    )
+    assert drawn.any()
+
+
 def test_wrong_pictures_and_styles_are_refused() -> None:
     faces = faces_of_size(50)
     with pytest.raises(ValueError, match=r"expected uint8 \(100, 100, 3\)"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kpipe.training.loss import landmark_losses  # noqa: E402
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks  # noqa: E402
 from kpipe.training.train import (  # noqa: E402
     FaceSplit,
+    TrainingError,
     TrainSettings,
     load_faces,
     load_run,
@@ -26,7 +28,7 @@ from kpipe.training.train import (  # noqa: E402
 )
 from tests.conftest import Run  # noqa: E402
 
-SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, average=0.5)
+SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_decay=0.5)
 
 
 @pytest.fixture
@@ -35,9 +37,8 @@ def faces(labelled: Path) -> FaceSplit:
 
 
 def stream(faces: FaceSplit, seed: int = 0) -> CropStream:
-    empty = [
-        EmptyPhoto(np.full((200, 300), 80, np.uint8), np.array([[10, 10, 60, 60]], np.float32))
-    ]
+    mistakes = Detections(np.array([[10, 10, 60, 60]], np.float32), np.zeros(1, np.float32))
+    empty = [EmptyPhoto(np.full((200, 300), 80, np.uint8), mistakes)]
     return CropStream({"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed)
 
 
@@ -101,8 +102,14 @@ def test_schedule() -> None:
     assert schedule(1.0, 0.1) == pytest.approx(0)
 
 
+def test_points_are_not_rounded_by_reduced_precision() -> None:
+    network = LandmarkNetwork(SIZES["small"]).eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert network(torch.rand(2, 1, 128, 128) * 255).points.dtype == torch.float32
+
+
 def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=90, rate=2e-2, negative_share=0.0)
+    settings = replace(SETTINGS, steps=90, learning_rate=2e-2, negative_share=0.0)
     seen: list[float] = []
     whole = train(
         settings, faces, [], tmp_path / "whole", workers=0, checkpoint_every=45,
@@ -122,8 +129,8 @@ def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_p
     resumed = train(settings, faces, [], tmp_path / "cut", workers=0, checkpoint_every=45)
     for a, b in zip(whole.parameters(), resumed.parameters()):
         assert torch.allclose(a, b, atol=1e-4)
-    with pytest.raises(ValueError, match="a run of other settings"):
-        train(replace(settings, rate=1.0), faces, [], tmp_path / "cut", workers=0)
+    with pytest.raises(TrainingError, match="a run of other settings"):
+        train(replace(settings, learning_rate=1.0), faces, [], tmp_path / "cut", workers=0)
 
 
 def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
@@ -157,7 +164,9 @@ def test_the_commands_from_photographs_to_a_usable_network(
     arguments = ("--size", "small", "--steps", "3", "--batch", "8", "--workers", "1")
     done = kpipe("train", "--data", labelled, "-o", run, *arguments, "--validation", "0.3")
     assert done.returncode == 0, done.stderr
-    assert (run / "log.csv").read_text().count("\n") == 2
+    log = list(csv.DictReader((run / "log.csv").open()))
+    assert [row["step"] for row in log] == ["3"]
+    assert 10 < float(log[0]["loss"]) < 100
     done = kpipe("export", run, "-o", "mine.onnx", "--data", labelled)
     assert done.returncode == 0, done.stderr
     photo = next(labelled.glob("*.jpg"))
@@ -175,3 +184,7 @@ def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> Non
     assert len(message) == 1 and "biden_standing.jpg" in message[0]
     done = kpipe("export", "nowhere", "-o", "x.onnx")
     assert done.returncode == 2 and b"checkpoint.pt: no such file" in done.stderr
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    done = kpipe("export", "run", "-o", "x.onnx")
+    assert done.returncode == 2 and b"not a checkpoint of kpipe train" in done.stderr

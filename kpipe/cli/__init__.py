@@ -71,6 +71,9 @@ def main() -> None:
         # Whoever read our output has left; there is no one to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # Ours to report: standard output that is full or closed.
+        sys.exit(_say(f"cannot write the results: {error.strerror or error}", 1))
     except ImportError as error:
         sys.exit(_say(str(error), 2))
     except Exception as error:
@@ -86,6 +89,7 @@ def _expected(error: Exception) -> bool:
         ("kpipe.detector", "CascadeError"),
         ("kpipe.datasets.samples", "DatasetError"),
         ("kpipe.media.images", "ImageError"),
+        ("kpipe.training.train", "TrainingError"),
     )
     return any(
         isinstance(error, getattr(import_module(module), name))

@@ -82,6 +82,7 @@ def annotate(
     from kpipe.cli.report import error, say, table, track
     from kpipe.detector import TILTS, HaarDetector
     from kpipe.media.images import ImageError, shown
+    from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
     from kpipe.renderer import Style
@@ -109,6 +110,8 @@ def annotate(
     written: list[str] = []
     failed = False
     with ExitStack() as stack:
+        for target in (json, csv):
+            outputs.claim(target)
         tables = Tables(
             json=stack.enter_context(outputs.open(json)) if json else None,
             csv=stack.enter_context(outputs.open(csv)) if csv else None,
@@ -117,26 +120,32 @@ def annotate(
         for name, picture in track(jobs, len(jobs), "photographs"):
             try:
                 # Before the work, so that a result that is in the way costs no time.
-                if picture is not None:
-                    outputs.claim(picture)
+                outputs.claim(picture)
                 photo = _read(name)
                 start = time.perf_counter()
                 faces = pipeline(photo.image).at(name)
                 elapsed = time.perf_counter() - start
+            except (ImageError, MemoryError, cv2.error) as problem:
+                reason = " ".join(str(problem).split()) or "not enough memory"
+                reason = reason if isinstance(problem, ImageError) else f"{shown(name)}: {reason}"
+                failed = True
+                error(reason)
+                tables.add_error(name, reason)
+                continue
+            tables.add(faces)
+            rows.append(_row(faces, elapsed))
+            if not faces:
+                say(f"{shown(name)}: no face found")
+            # What was found is kept even if one of its files cannot be written.
+            try:
                 if picture is not None:
                     _write_picture(photo, faces, picture, style)
+                    if picture != STREAM:
+                        written.append(picture)
                 _write_parts(photo, faces, pts, crops, outputs)
-                tables.add(faces)
             except ImageError as problem:
                 failed = True
                 error(str(problem))
-                tables.add_error(name, str(problem))
-                continue
-            if not faces:
-                say(f"{shown(name)}: no face found")
-            rows.append(_row(faces, elapsed))
-            if picture is not None and picture != STREAM:
-                written.append(picture)
     if rows and not quiet:
         table(("photograph", "pixels", "faces", "sizes, px", "mean sigma, px", "ms"), rows)
     if written and not quiet:
@@ -162,36 +171,44 @@ class Outputs:
 
     def __post_init__(self) -> None:
         self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
-        self._claimed: set[str] = set()
+        self._claimed: set[object] = set()
 
-    def claim(self, target: str | Path) -> None:
+    def claim(self, target: str | Path | None) -> None:
         """Raises ImageError if the file must not be written."""
         from kpipe.media.images import ImageError, shown
 
-        if str(target) == STREAM:
+        if target is None or str(target) == STREAM:
             return
         path = Path(target)
         identity = _identity(path)
         if identity in self._inputs:
-            raise ImageError(f"{shown(path)}: is an input photograph; name another result with -o")
+            raise ImageError(f"{shown(path)}: is an input photograph; name another result")
         if identity in self._claimed:
-            raise ImageError(f"{shown(path)}: would be the result of two photographs")
+            raise ImageError(f"{shown(path)}: would be the result of two photographs or options")
         if path.is_dir():
             raise ImageError(f"{shown(path)}: is a folder")
-        if path.exists() and not self.force:
+        if path.is_file() and not self.force:
             raise ImageError(f"{shown(path)}: exists; --force replaces it")
         self._claimed.add(identity)
 
     def open(self, target: str) -> TextIO:
-        """A text file, or standard output, which stays open."""
+        """A text file that was claimed, or standard output, which stays open."""
         from kpipe.media.images import ImageError, shown
 
-        if target == STREAM:
-            return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
-        self.claim(target)
         try:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            return Path(target).open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            if target == STREAM:
+                destination: int | str = sys.stdout.fileno()
+            else:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                destination = target
+            return open(
+                destination,
+                "w",
+                encoding="utf-8",
+                errors="surrogateescape",
+                newline="",
+                closefd=target != STREAM,
+            )
         except OSError as problem:
             reason = problem.strerror or problem
             raise ImageError(f"{shown(target)}: cannot be written ({reason})") from None
@@ -216,22 +233,32 @@ class Tables:
 
         if self.json is not None:
             self.json.write(records.to_json(faces) + "\n")
+            self.json.flush()
         if self.csv is not None:
             self.csv.write(csv_table.rows(faces))
+            self.csv.flush()
 
     def add_error(self, name: str, reason: str) -> None:
         from kpipe.writers import records
 
         if self.json is not None:
             self.json.write(records.error_to_json(name, reason) + "\n")
+            self.json.flush()
 
 
-def _identity(path: Path) -> str:
-    return os.path.realpath(path)
+def _identity(path: Path) -> object:
+    """Equal for two names of one file: links, and upper and lower case where they are the same."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list[str | None]:
     """Where the annotated picture of each photograph goes, if anywhere."""
+    from kpipe.media.images import can_write
+
     if output is None:
         if photos == [STREAM]:
             # From a pipe into a pipe; data that goes there takes the picture's place.
@@ -246,6 +273,8 @@ def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list
         if output == STREAM or (Path(output).exists() and not Path(output).is_dir()):
             raise typer.BadParameter("several photographs need a folder", param_hint="-o")
         return [_result_name(name, Path(output)) for name in photos]
+    if output != STREAM and not can_write(Path(output).suffix):
+        raise typer.BadParameter(f"no picture format is named {output}", param_hint="-o")
     return [output]
 
 
@@ -258,9 +287,11 @@ def _result_name(name: str, folder: Path) -> str:
 
 
 def _read(name: str) -> Photo:
-    from kpipe.media.images import read_photo
+    from kpipe.media.images import ImageError, read_photo
 
     if name == STREAM:
+        if sys.stdin is None:
+            raise ImageError("standard input: closed")
         return read_photo(sys.stdin.buffer.read(), "standard input")
     return read_photo(name)
 
@@ -286,8 +317,8 @@ def _write_parts(
     from kpipe.writers.pts import to_pts
 
     stem = _stem(str(faces.path))
-    for index, face in enumerate(faces):
-        name = stem if len(faces) == 1 else f"{stem}_{index + 1}"
+    names = [stem if len(faces) == 1 else f"{stem}_{k + 1}" for k in range(len(faces))]
+    for index, (name, face) in enumerate(zip(names, faces)):
         if pts is not None:
             outputs.claim(pts / f"{name}.pts")
             write_file(pts / f"{name}.pts", to_pts(face).encode())

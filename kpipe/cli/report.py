@@ -11,7 +11,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(message: str) -> None:
@@ -34,9 +34,9 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         yield from progress.track(items, total)
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A table; the first column is text, the others are numbers, all shown whole."""
-    grid = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:

@@ -26,7 +26,7 @@ def train(
     size: Annotated[str, typer.Option(help="small, medium or large.")] = "medium",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 64,
-    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
     validation: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
     ] = 0.05,
@@ -65,13 +65,18 @@ def train(
     if size not in SIZES:
         raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
     settings = TrainSettings(
-        size=size, steps=steps, batch=batch, rate=rate, validation=validation, seed=seed
+        size=size,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        validation=validation,
+        seed=seed,
     )
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
     samples = [sample for part in data for sample in read_samples(part, on_bad)]
     faces = load_faces(samples, validation, on_bad)
-    empty = load_empty(negatives)[0] if negatives is not None else []
+    empty = load_empty(negatives, on_bad=on_bad)[0] if negatives is not None else []
     for problem in skipped:
         error(str(problem))
     say(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from kpipe.datasets.samples import DatasetError, Sample, checked_points
+from kpipe.datasets.samples import DatasetError, Sample, checked_points, photograph_of
 
 
 def is_dlib_xml(path: Path) -> bool:
@@ -40,4 +40,4 @@ def sample_of(table: Path, picture: str, box: ElementTree.Element) -> Sample:
     path = table.parent / picture
     if not path.is_file():
         raise DatasetError(f"{where}: no picture {path}")
-    return Sample(path, points, "300w", path.stem)
+    return Sample(path, points, "300w", photograph_of(path.stem))

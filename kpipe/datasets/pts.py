@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kpipe.datasets.samples import DatasetError, Sample, checked_points
+from kpipe.datasets.samples import DatasetError, Sample, checked_points, photograph_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -46,9 +46,7 @@ def sample_of(picture: Path) -> Sample:
     if not labels.exists():
         raise DatasetError(f"{picture}: no {labels.name} beside it")
     points = checked_points(read_pts(labels), str(labels))
-    # afw_12345_1 and afw_12345_2 are two faces of one photograph.
-    group = re.sub(r"_\d$", "", picture.stem) if picture.stem.startswith("afw") else picture.stem
-    return Sample(picture, points, "300w", group)
+    return Sample(picture, points, "300w", photograph_of(picture.stem))
 
 
 def pictures_in(folder: Path) -> list[Path]:

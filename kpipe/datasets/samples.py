@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,16 @@ class Sample:
                 f"({width} x {height})"
             )
         return gray
+
+
+def photograph_of(stem: str) -> str:
+    """The photograph that a file of 300-W was made from, as far as its name tells.
+
+    `afw_12345_1` and `afw_12345_12` are two faces of one photograph, as are `helen_X_1` and
+    `helen_X_2`; `_mirror` marks dlib's mirrored copies.
+    """
+    stem = stem.removesuffix("_mirror")
+    return re.sub(r"_\d{1,2}$", "", stem) if stem.startswith(("afw", "helen")) else stem
 
 
 def checked_points(values: object, where: str) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,32 @@ QUALITY = 95
 """JPEG and WebP quality where the photograph itself sets none."""
 
 HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
+
+
+ORIENTATION = 0x0112
+TIFF_STRUCTURE = (
+    256,
+    257,
+    258,
+    259,
+    262,
+    273,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+)
+"""Tags that say how a TIFF file stores its pixels: they would be wrong in another file."""
+
+LONGEST_EXIF = 65_000
+"""Bytes: more does not fit into a JPEG file and is left out."""
 
 
 class ImageError(ValueError):
@@ -105,7 +132,7 @@ def _decode(content: bytes, name: str) -> Photo:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        return Photo(_opencv_tiff(content, name), b"", None, {})
+        raise ImageError(f"{name}: not a picture in a format known here") from None
     except Image.DecompressionBombError:
         megapixels = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ImageError(f"{name}: larger than the limit of {megapixels:.0f} megapixels") from None
@@ -139,16 +166,36 @@ def _photo(picture: Image.Image) -> Photo:
             jpeg["subsampling"] = subsampling
     mode, icc = picture.mode, picture.info.get("icc_profile")
     picture.load()
-    upright = ImageOps.exif_transpose(picture)
-    exif = upright.getexif()
     # A profile describes pixels of its own colour space: after conversion from another it is wrong.
     keeps_profile = mode in ("RGB", "RGBA", "P")
     return Photo(
-        image=_rgb(upright),
-        exif=exif.tobytes() if len(exif) else b"",
+        image=_rgb(_upright(picture)),
+        exif=_exif(picture),
         icc=icc if keeps_profile else None,
         jpeg=jpeg,
     )
+
+
+# Damaged EXIF, of which there is much, makes Pillow raise nearly anything. It is no reason to
+# refuse a good picture.
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture
+
+
+def _exif(picture: Image.Image) -> bytes:
+    try:
+        exif = picture.getexif()
+        for tag in (ORIENTATION, *TIFF_STRUCTURE):
+            exif.pop(tag, None)
+        content = exif.tobytes() if len(exif) else b""
+    except Exception:
+        return b""
+    return content if len(content) <= LONGEST_EXIF else b""
 
 
 def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
@@ -164,28 +211,19 @@ def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Gray values of any depth as 0-255: by the usual range that holds them, or by their own."""
+    """Gray values of any depth as 0-255.
+
+    Whole numbers are taken for 8, 12 or 16 bits, whichever holds them (two bytes a pixel for 12 or
+    16), fractions for a range of 0 to 1; what exceeds all of these is scaled by its maximum.
+    """
+    whole = np.issubdtype(values.dtype, np.integer)
+    limits = (1.0, 255.0) if not whole else (4095.0, 65535.0)
+    if whole and values.dtype.itemsize > 2:
+        limits = (255.0, 65535.0)
     values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
-    top = values.max(initial=0.0)
-    full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
-    if full == 1.0 and np.array_equal(values, values.round()):
-        full = 255.0
+    top = float(values.max(initial=0.0))
+    full = next((limit for limit in limits if top <= limit), top)
     return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
-
-
-def _opencv_tiff(content: bytes, name: str) -> NDArray[np.uint8]:
-    """TIFF files with 16 bits a colour, which Pillow does not know."""
-    if content[:4] in (b"II*\0", b"MM\0*"):
-        from kpipe.opencv import cv2
-
-        try:
-            flags = cv2.IMREAD_COLOR_RGB
-            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        except cv2.error:
-            picture = None
-        if picture is not None:
-            return np.asarray(picture, np.uint8)
-    raise ImageError(f"{name}: not a picture in a format known here")
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -194,7 +232,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ImageError: it cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name[-100:]}")
+    temporary = path.with_name(f".kpipe-{os.getpid()}-{threading.get_ident()}")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,11 +245,17 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _format_of(suffix: str) -> str | None:
-    """Pillow's name of a format; its rarer plugins are loaded only when they are asked for."""
+    """Pillow's name of a format it writes; rarer plugins are loaded only when asked for."""
     Image.preinit()
     if suffix not in Image.EXTENSION:
         Image.init()
-    return Image.EXTENSION.get(suffix)
+    format_ = Image.EXTENSION.get(suffix)
+    return format_ if format_ in Image.SAVE else None
+
+
+def can_write(suffix: str) -> bool:
+    """Whether pictures can be written to files whose names end so."""
+    return _format_of(suffix.lower()) is not None
 
 
 def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> bytes:
@@ -226,7 +270,7 @@ def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> 
         ImageError: no format has that suffix.
     """
     format_ = _format_of(suffix.lower())
-    if format_ is None or format_ not in Image.SAVE:
+    if format_ is None:
         raise ImageError(
             f"cannot write pictures named {suffix or 'without an ending'}; try .jpg or .png"
         )
@@ -242,6 +286,6 @@ def encode(image: NDArray[np.uint8], suffix: str, like: Photo | None = None) -> 
     buffer = io.BytesIO()
     try:
         Image.fromarray(image).save(buffer, format_, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each encoder has its own way to refuse
         raise ImageError(f"cannot write this picture as {format_}: {error}") from None
     return buffer.getvalue()

@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from kpipe.opencv import cv2
+from kpipe.detector import Detections
 from kpipe.preprocessor import CROP_SIZE, crop_transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import degrade, face_crop, misframed_crop, random_roll
+from kpipe.training.augment import (
+    REFINED,
+    degrade,
+    face_crop,
+    jitter,
+    misframed_crop,
+    random_roll,
+)
 
 Gray = NDArray[np.uint8]
 
@@ -28,10 +35,10 @@ class LabelledFace:
 
 @dataclass(frozen=True)
 class EmptyPhoto:
-    """A photograph without faces and the boxes (n, 4) that the detector reports on it."""
+    """A photograph without faces and where the detector sees some all the same."""
 
     gray: Gray
-    boxes: NDArray[np.float32]
+    mistakes: Detections
 
 
 class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
@@ -71,8 +78,6 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     def __getitem__(self, index: int) -> tuple[Gray, NDArray[np.float32], int, bool]:
         """Crop (1, side, side), points (68, 2) in crop pixels, label set, whether it is a face."""
-        # One thread a worker: OpenCV's own would fight with torch's.
-        cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, index))
         source = int(rng.choice(len(self.sources), p=self.weights))
         face = self._any_face(source, rng)
@@ -103,11 +108,13 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         if not self.empty or rng.random() < 0.25:
             return misframed_crop(face.gray, face.points, rng)
         photo = self.empty[int(rng.integers(len(self.empty)))]
-        if len(photo.boxes) and rng.random() < 0.75:
-            box = photo.boxes[int(rng.integers(len(photo.boxes)))]
+        boxes, rolls = photo.mistakes
+        if len(boxes) and rng.random() < 0.75:
+            chosen = int(rng.integers(len(boxes)))
+            box, roll = jitter(boxes[chosen], REFINED, rng), float(rolls[chosen])
         else:
-            box = _random_box(photo.gray, rng)
-        crop = warp(photo.gray, crop_transform(box, random_roll(rng)))
+            box, roll = _random_box(photo.gray, rng), 0.0
+        crop = warp(photo.gray, crop_transform(box, roll + random_roll(rng)))
         return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 

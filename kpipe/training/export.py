@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from kpipe.media.images import write_file
 from kpipe.preprocessor import CROP_MARGIN, CROP_SIZE, crop_transform, face_box, transform, warp
 from kpipe.schemes import IBUG68
 from kpipe.training.augment import REFINED, degrade, jitter
@@ -22,6 +23,9 @@ from kpipe.training.crops import LabelledFace
 from kpipe.training.network import LandmarkNetwork
 
 DRAWS = 8
+"""Times each face is framed for the calibration."""
+
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,18 @@ def calibrate(network: LandmarkNetwork, faces: Sequence[LabelledFace]) -> Calibr
     rng = np.random.default_rng(0)
     distances, sigmas = [], []
     for draw in range(DRAWS):
-        crops, points = [], []
-        for face in faces:
-            matrix = crop_transform(jitter(face_box(face.points), REFINED, rng))
-            crop = warp(face.gray, matrix)
-            crops.append(degrade(crop, crop[::-1], rng) if draw % 2 else crop)
-            points.append(transform(matrix, face.points))
-        batch = torch.from_numpy(np.stack(crops)[:, None]).float()
-        prediction = network(batch)
-        distances.append(np.linalg.norm(prediction.points.numpy() - np.stack(points), axis=2))
-        sigmas.append(prediction.log_sigma.exp().numpy())
+        matrices = [crop_transform(jitter(face_box(face.points), REFINED, rng)) for face in faces]
+        crops = [warp(face.gray, matrix) for face, matrix in zip(faces, matrices)]
+        points = [transform(matrix, face.points) for face, matrix in zip(faces, matrices)]
+        if draw % 2:
+            # What hides a part of one face is taken from the next.
+            crops = [degrade(crop, crops[k - 1], rng) for k, crop in enumerate(crops)]
+        for start in range(0, len(faces), BATCH):
+            part = slice(start, start + BATCH)
+            prediction = network(torch.from_numpy(np.stack(crops[part])[:, None]).float())
+            offsets = prediction.points.numpy() - np.stack(points[part])
+            distances.append(np.linalg.norm(offsets, axis=2))
+            sigmas.append(prediction.log_sigma.exp().numpy())
     distance, sigma = np.concatenate(distances), np.concatenate(sigmas)
     factor = float(distance.mean() / sigma.mean())
     ratios = distance / (factor * sigma)
@@ -88,6 +94,9 @@ def export(
         path: of the file.
         calibration: of sigma.
         notes: further metadata.
+
+    Raises:
+        ImageError: the file cannot be written.
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     module = _Exported(copy.deepcopy(network).cpu().eval(), calibration.factor)
@@ -115,7 +124,7 @@ def export(
         **notes,
     }
     onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
+    write_file(path, model.SerializeToString())
 
 
 def _flush_denormals(model: onnx.ModelProto) -> None:

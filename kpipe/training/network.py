@@ -130,7 +130,9 @@ class LandmarkNetwork(nn.Module):
         ys = (torch.arange(height, device=maps.device) + 0.5) * STRIDE - 0.5
         xs = (torch.arange(width, device=maps.device) + 0.5) * STRIDE - 0.5
         grid = torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
-        points = weights @ grid
+        # Not in the reduced precision of autocast, which knows no tenths of a pixel.
+        with torch.autocast(maps.device.type, enabled=False):
+            points = weights @ grid
         # The error is only read off: it must not bend the features or the points.
         flat = features.detach().flatten(2).transpose(1, 2)
         gathered = weights.detach().to(flat.dtype) @ flat

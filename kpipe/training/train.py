@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from kpipe.datasets import DatasetError, Sample, held_out
-from kpipe.detector import FRONTAL_ALT2, FRONTAL_DEFAULT, HaarDetector, View
+from kpipe.detector import HaarDetector
 from kpipe.media.images import ImageError, read_image
+from kpipe.opencv import cv2
 from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, to_gray, transform, warp
 from kpipe.schemes import IBUG68
 from kpipe.training.augment import DETECTED, jitter
@@ -32,6 +33,14 @@ EMPTY_VALIDATION = 0.33
 """Share of the photographs without faces that is kept out of training."""
 
 
+WARM_UP = 1000
+"""Steps until the learning rate is at its peak, but at most a tenth of the run."""
+
+
+class TrainingError(ValueError):
+    """A run cannot be started, resumed or read; the message says why."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """All that decides what a run learns.
@@ -40,9 +49,9 @@ class TrainSettings:
         size: a key of `SIZES`.
         steps: optimiser steps.
         batch: crops a step.
-        rate: peak learning rate of AdamW; linear warm-up, then a cosine to zero.
-        decay: weight decay.
-        average: decay of the moving average of the weights, which is what is kept (EMA).
+        learning_rate: of AdamW at its peak; linear warm-up, then a cosine to zero.
+        weight_decay: of AdamW.
+        ema_decay: of the moving average of the weights, which is what is kept.
         shares: how often each label set is drawn.
         label_weights: weight of each label set's losses.
         negative_share: share of crops that show no face.
@@ -53,9 +62,9 @@ class TrainSettings:
     size: str = "medium"
     steps: int = 20_000
     batch: int = 64
-    rate: float = 2e-3
-    decay: float = 0.05
-    average: float = 0.999
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    ema_decay: float = 0.999
     shares: dict[str, float] = field(default_factory=lambda: {"300w": 0.75, "ytf": 0.25})
     label_weights: dict[str, float] = field(default_factory=lambda: {"300w": 1.0, "ytf": 0.3})
     negative_share: float = 0.12
@@ -100,7 +109,9 @@ def load_faces(
 
 
 def load_empty(
-    folder: Path, validation: float = EMPTY_VALIDATION
+    folder: Path,
+    validation: float = EMPTY_VALIDATION,
+    on_bad: Callable[[DatasetError], None] | None = None,
 ) -> tuple[list[EmptyPhoto], list[EmptyPhoto]]:
     """Photographs without faces and where the detector errs on them.
 
@@ -108,18 +119,21 @@ def load_empty(
         Those to train on, and those kept out to measure the face score on.
 
     Raises:
-        DatasetError: the folder has none.
+        DatasetError: the folder has none; or, without `on_bad`, one that cannot be read.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    detector = HaarDetector((View(FRONTAL_ALT2), View(FRONTAL_DEFAULT)), scale_step=1.1)
+    detector = HaarDetector()
     parts: tuple[list[EmptyPhoto], list[EmptyPhoto]] = ([], [])
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         try:
             gray = to_gray(read_image(path))
-        except ImageError:
+        except ImageError as error:
+            if on_bad is None:
+                raise DatasetError(str(error)) from None
+            on_bad(DatasetError(str(error)))
             continue
-        photo = EmptyPhoto(gray, detector(gray).boxes)
+        photo = EmptyPhoto(gray, detector(gray))
         parts[held_out(path.name, validation)].append(photo)
     if not any(parts):
         raise DatasetError(f"{folder}: no picture in it")
@@ -151,14 +165,16 @@ def train(
         The averaged network.
 
     Raises:
-        ValueError: the folder holds a run of other settings, or there is no face to learn from.
+        TrainingError: the folder holds a run of other settings or data, or there is no face to
+            learn from.
     """
     faces: dict[str, list[LabelledFace]] = {}
     for face in split.training:
         faces.setdefault(face.source, []).append(face)
     if not faces:
-        raise ValueError("no face to train on: all were held out for validation")
-    sources = tuple(sorted(faces))
+        raise TrainingError("no face to train on: all were held out for validation")
+    # The first is the one that is exported.
+    sources = tuple(sorted(faces, key=lambda source: (source != "300w", source)))
     validation = [face for face in split.validation if face.source == sources[0]]
 
     torch.manual_seed(settings.seed)
@@ -166,19 +182,20 @@ def train(
     network = LandmarkNetwork(SIZES[settings.size], sources).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
-        _weight_groups(network, settings.decay), lr=settings.rate, fused=True
+        _weight_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
     )
-    average = get_ema_multi_avg_fn(settings.average)  # type: ignore[no-untyped-call]
+    average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     folder.mkdir(parents=True, exist_ok=True)
     recorded = json.loads(json.dumps(asdict(settings)))
+    recorded["data"] = {source: len(faces[source]) for source in sources}
     start = 0
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = _load(checkpoint)
         if state["settings"] != recorded:
-            raise ValueError(f"{folder} holds a run of other settings; give another folder")
+            raise TrainingError(f"{folder}: a run of other settings or data; name another folder")
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
@@ -200,26 +217,29 @@ def train(
         sampler=range(start * settings.batch, len(stream)),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
+        worker_init_fn=_one_thread,
         # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
         multiprocessing_context="forkserver" if workers else None,
     )
     label_weights = torch.tensor([settings.label_weights.get(s, 1.0) for s in sources])
     network.train()
-    totals: dict[str, float] = {}
+    recent: list[dict[str, float]] = []
+    columns = ["loss", "face"]
+    columns += [f"{part}_{s}" for s in sources for part in ("coordinates", "heatmap", "error")]
     for step, batch in enumerate(loader, start + 1):
-        rate = settings.rate * schedule(step / settings.steps, 1000 / settings.steps)
+        warm_up = min(WARM_UP / settings.steps, 0.1)
+        rate = settings.learning_rate * schedule(step / settings.steps, warm_up)
         for group in optimiser.param_groups:
             group["lr"] = rate
         figures = _step(network, optimiser, batch, sources, label_weights, settings.loss, device)
         averaged.update_parameters(network)
-        for name, value in figures.items():
-            totals[name] = totals.get(name, 0.0) + value
+        recent.append(figures)
         if step % checkpoint_every == 0 or step == settings.steps:
-            row = {name: value / checkpoint_every for name, value in totals.items()}
-            totals = {}
+            row = {name: _mean(f[name] for f in recent if name in f) for name in columns}
+            recent.clear()
             if validation:
                 row["validation_nme"] = validation_nme(_network_of(averaged), validation, device)
-            _log(folder / "log.csv", {"step": step, "rate": rate, **row})
+            _log(folder / "log.csv", {"step": step, "learning_rate": rate, **row})
             state = {
                 "step": step,
                 "settings": recorded,
@@ -246,21 +266,26 @@ def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
     """The averaged network of a run and the run's settings.
 
     Raises:
-        DatasetError: there is no usable checkpoint.
+        TrainingError: there is no usable checkpoint.
     """
-    path = folder / "checkpoint.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
-        prefix = "module."
-        network.load_state_dict(
-            {k[len(prefix) :]: v for k, v in state["averaged"].items() if k.startswith(prefix)}
-        )
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file; is {folder} the folder of a run?") from None
-    except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise DatasetError(f"{path}: not a checkpoint of kpipe train ({error})") from None
+    state = _load(folder / "checkpoint.pt")
+    network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
+    prefix = "module."
+    network.load_state_dict(
+        {k[len(prefix) :]: v for k, v in state["averaged"].items() if k.startswith(prefix)}
+    )
     return network.eval(), state["settings"]
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{checkpoint}: no such file; is this the folder of a run?") from None
+    except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TrainingError(f"{checkpoint}: not a checkpoint of kpipe train ({reason})") from None
+    return state
 
 
 def schedule(progress: float, warm_up: float) -> float:
@@ -337,6 +362,15 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
     optimiser.step()
     return {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean([*values] or [math.nan]))
+
+
+def _one_thread(_: int) -> None:
+    """A worker's OpenCV keeps to its own process: its threads would fight with torch's."""
+    cv2.setNumThreads(1)
 
 
 def _weight_groups(network: LandmarkNetwork, decay: float) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kpipe.datasets import read_samples  # noqa: E402
+from kpipe.detector import Detections  # noqa: E402
 from kpipe.predictor import LandmarkPredictor  # noqa: E402
 from kpipe.preprocessor import CROP_SIZE  # noqa: E402
 from kpipe.training.augment import degrade, face_crop, misframed_crop  # noqa: E402

@@ -171,7 +171,7 @@ class Outputs:
 
     def __post_init__(self) -> None:
         self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
-        self._claimed: set[object] = set()
+        self._claimed: set[str] = set()
 
     def claim(self, target: str | Path | None) -> None:
         """Raises ImageError if the file must not be written."""
@@ -180,16 +180,16 @@ class Outputs:
         if target is None or str(target) == STREAM:
             return
         path = Path(target)
-        identity = _identity(path)
-        if identity in self._inputs:
+        place = os.path.realpath(path)
+        if _identity(path) in self._inputs:
             raise ImageError(f"{shown(path)}: is an input photograph; name another result")
-        if identity in self._claimed:
+        if place in self._claimed:
             raise ImageError(f"{shown(path)}: would be the result of two photographs or options")
         if path.is_dir():
             raise ImageError(f"{shown(path)}: is a folder")
         if path.is_file() and not self.force:
             raise ImageError(f"{shown(path)}: exists; --force replaces it")
-        self._claimed.add(identity)
+        self._claimed.add(place)
 
     def open(self, target: str) -> TextIO:
         """A text file that was claimed, or standard output, which stays open."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -126,22 +125,24 @@ def processes(photo: Path, runs: int = 5) -> list[Process]:
         return [_median_run(name, words, runs) for name, words in commands.items()]
 
 
+MEASURE = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+wall = time.perf_counter() - start
+print(os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+"""Runs a command from a small process: a child's peak memory starts from its parent's."""
+
+
 def _median_run(name: str, arguments: list[str], runs: int) -> Process:
+    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "kpipe", *arguments]
     measured = []
     for _ in range(runs):
-        start = time.perf_counter()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "kpipe", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # Waited for here, so that the usage is of this child alone.
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        code, wall, cpu, memory = done.stdout.split()
+        if code != "0":
             raise RuntimeError(f"kpipe {' '.join(arguments)} failed")
-        wall = time.perf_counter() - start
-        measured.append(
-            Process(name, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-        )
+        measured.append(Process(name, float(wall), float(cpu), float(memory) / 1024))
     return sorted(measured, key=lambda process: process.cpu)[runs // 2]

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from kpipe.datasets.pts import read_pts
+from kpipe.detector import opencv_data
 from tests.conftest import GROUP, ROOT, Run
 
 
@@ -178,6 +179,7 @@ def test_no_permission(kpipe: Run, small_photo: Path) -> None:
         (("--tilt", "sideways"), "choose any or upright"),
         (("--min-score", "2"), "--min-score"),
         (("--model", "missing.onnx"), "missing.onnx: no such model file"),
+        (("--cascades", "."), "haarcascade_frontalface_alt2.xml: No such file"),
         (("-o", "x.jpg", "photo.jpg"), "several photographs need a folder"),
         (("-o", "no/suffix"), "no picture format is named no/suffix"),
     ],
@@ -270,6 +272,13 @@ def test_heavy_packages_are_not_loaded(small_photo: Path) -> None:
     light = "import sys, kpipe; print([m for m in ('cv2', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", light], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_cascades_from_a_folder(kpipe: Run, small_photo: Path, tmp_path: Path) -> None:
+    shutil.copytree(opencv_data(), tmp_path / "cascades")
+    done = kpipe("annotate", "photo.jpg", "--cascades", "cascades", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["faces"]) == 1
 
 
 def test_help_and_version(kpipe: Run) -> None:

@@ -69,6 +69,10 @@ def annotate(
         str,
         typer.Option(metavar="any|upright", help="Whether to look for heads that lie or lean."),
     ] = "any",
+    cascades: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Cascade files of OpenCV's names to use, not its own."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
     ] = None,
@@ -102,7 +106,7 @@ def annotate(
 
     outputs = Outputs(photos, force)
     pipeline = Pipeline(
-        HaarDetector(TILTS[tilt], min_face=min_face),
+        HaarDetector(TILTS[tilt], min_face=min_face, folder=cascades),
         LandmarkPredictor(model),
         min_score=min_score,
     )

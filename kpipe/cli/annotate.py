@@ -67,7 +67,9 @@ def annotate(
     ] = 0.025,
     tilt: Annotated[
         str,
-        typer.Option(metavar="any|upright", help="Whether to look for heads that lie or lean."),
+        typer.Option(
+            metavar="any|upright", help="Whether to look for heads that lean by up to 50 degrees."
+        ),
     ] = "any",
     cascades: Annotated[
         Path | None,

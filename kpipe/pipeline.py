@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detector import Detections, Detector, HaarDetector
+from kpipe.detector import LYING, Detections, Detector, HaarDetector
 from kpipe.faces import Face, Faces
 from kpipe.measures import head_pose
 from kpipe.predictor import LandmarkPredictor
@@ -44,6 +44,8 @@ class Pipeline:
     Args:
         detector: finds candidates; without it the Haar cascades.
         predictor: sees points in crops; without it the packaged network.
+        fallback: asked when what the detector found leads to no face; without it nothing is, unless
+            the detector is left out too: then Haar cascades look for heads that lie.
         min_score: least probability of a face that is reported.
         overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
     """
@@ -53,10 +55,14 @@ class Pipeline:
         detector: Detector | None = None,
         predictor: LandmarkPredictor | None = None,
         *,
+        fallback: Detector | None = None,
         min_score: float = MIN_SCORE,
         overlap: float = 0.35,
     ) -> None:
         self.detector = detector if detector is not None else HaarDetector()
+        self.fallback = fallback
+        if detector is None and fallback is None:
+            self.fallback = HaarDetector(LYING)
         self.predictor = predictor if predictor is not None else LandmarkPredictor()
         self.min_score = min_score
         self.overlap = overlap
@@ -72,14 +78,20 @@ class Pipeline:
         """
         gray = checked_gray(image)
         height, width = gray.shape
-        found = self.first_look(gray, self.detector(gray))
+        faces = self._faces(gray, self.detector)
+        if not faces and self.fallback is not None:
+            faces = self._faces(gray, self.fallback)
+        return Faces(faces, width, height, scheme=self.predictor.scheme)
+
+    def _faces(self, gray: NDArray[np.uint8], detector: Detector) -> tuple[Face, ...]:
+        found = self.first_look(gray, detector(gray))
         first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
         second = self.second_look(gray, first)
         # A face is what looks like one both times.
         faces = second._replace(scores=np.minimum(first.scores, second.scores))
         # Two candidates can settle on one face: the second look shows it.
         chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
-        return Faces(_as_faces(faces.take(chosen)), width, height, scheme=self.predictor.scheme)
+        return _as_faces(faces.take(chosen))
 
     def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """The points in given boxes, both looks, nothing left out.

@@ -14,7 +14,7 @@ from kpipe.detector import (
     FRONTAL_ALT2,
     PROFILE,
     PROFILE_MIRRORED,
-    TILTS,
+    UPRIGHT,
     CascadeError,
     HaarDetector,
     View,
@@ -34,7 +34,7 @@ def hit(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> bool:
 def test_the_face_is_among_the_candidates(
     portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
-    found = HaarDetector(TILTS["upright"])(to_gray(portrait))
+    found = HaarDetector(UPRIGHT)(to_gray(portrait))
     assert found.boxes.dtype == found.rolls.dtype == np.float32
     assert hit(found.boxes, portrait_faces[0].box)
 

@@ -61,6 +61,20 @@ def test_a_turned_photo_gives_turned_points(
     assert difference(found, expected) < 3.5
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_photo_on_its_side(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces, quarters: int
+) -> None:
+    x, y = portrait_faces[0].points.T
+    last = portrait.shape[0] - 1  # as wide as high
+    places = {1: (y, last - x), 2: (last - x, last - y), 3: (last - y, x)}
+    expected = np.stack(places[quarters], axis=1)
+    found = pipeline(np.ascontiguousarray(np.rot90(portrait, quarters)))
+    assert found
+    surest = max(found, key=lambda face: face.score)
+    assert difference(surest.points, expected) < 3
+
+
 @pytest.mark.parametrize("scale", [0.5, 2.0, 4.5])
 def test_the_size_of_the_photo_does_not_matter(
     pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces, scale: float

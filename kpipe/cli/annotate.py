@@ -67,9 +67,7 @@ def annotate(
     ] = 0.025,
     tilt: Annotated[
         str,
-        typer.Option(
-            metavar="any|upright", help="Whether to look for heads that lean by up to 50 degrees."
-        ),
+        typer.Option(metavar="any|upright", help="Whether to look for heads that lean or lie."),
     ] = "any",
     cascades: Annotated[
         Path | None,
@@ -86,7 +84,7 @@ def annotate(
     all the same.
     """
     from kpipe.cli.report import error, say, table, track
-    from kpipe.detector import TILTS, HaarDetector
+    from kpipe.detector import LEANING, LYING, UPRIGHT, HaarDetector
     from kpipe.media.images import ImageError, shown
     from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
@@ -97,7 +95,7 @@ def annotate(
         style = Style(tuple(part for part in draw.split(",") if part))
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
-    if tilt not in TILTS:
+    if tilt not in ("any", "upright"):
         raise typer.BadParameter("choose any or upright", param_hint="--tilt")
     streams = [value for value in (None if no_picture else output, json, csv) if value == STREAM]
     if len(streams) > 1:
@@ -107,9 +105,11 @@ def annotate(
         pictures = _pictures(photos, output, stdout_taken=bool(streams))
 
     outputs = Outputs(photos, force)
+    views = UPRIGHT + LEANING if tilt == "any" else UPRIGHT
     pipeline = Pipeline(
-        HaarDetector(TILTS[tilt], min_face=min_face, folder=cascades),
+        HaarDetector(views, min_face=min_face, folder=cascades),
         LandmarkPredictor(model),
+        fallback=HaarDetector(LYING, min_face=min_face, folder=cascades) if tilt == "any" else None,
         min_score=min_score,
     )
     rows: list[tuple[str, ...]] = []

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 T = TypeVar("T")
 
@@ -29,6 +27,15 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if total < 2 or not console.is_terminal:
         yield from items
         return
+    # Imported where they are used: a start-up without them is noticeably faster.
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, total)
@@ -36,6 +43,8 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A table; the first column is text, the others are numbers, all shown whole."""
+    from rich.table import Table
+
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")

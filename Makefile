@@ -35,7 +35,7 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(PIP) install '$(TORCH)' --editable '.[train,test,lint]'
+	$(PIP) install $(TORCH) --editable '.[train,test,lint]'
 	$(with_opencv)
 	@touch $@
 

@@ -202,6 +202,8 @@ class Outputs:
         from kpipe.media.images import ImageError, shown
 
         try:
+            if target == STREAM and sys.stdout is None:
+                raise ImageError("standard output: closed")
             if target == STREAM:
                 destination: int | str = sys.stdout.fileno()
             else:
@@ -270,6 +272,8 @@ def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list
             # From a pipe into a pipe; data that goes there takes the picture's place.
             if stdout_taken:
                 return [None]
+            if sys.stdout is None:
+                raise typer.BadParameter("standard output is closed; name a file with -o")
             if sys.stdout.isatty():
                 raise typer.BadParameter("a terminal shows no pictures; name a file with -o")
             return [STREAM]
@@ -303,10 +307,13 @@ def _read(name: str) -> Photo:
 
 
 def _write_picture(photo: Photo, faces: Faces, target: str, style: Style) -> None:
-    from kpipe.media.images import encode, write_file
+    from kpipe.media.images import ImageError, encode, shown, write_file
 
     suffix = ".jpg" if target == STREAM else Path(target).suffix
-    content = encode(faces.render(photo.image, style), suffix, photo)
+    try:
+        content = encode(faces.render(photo.image, style), suffix, photo)
+    except ImageError as problem:
+        raise ImageError(f"{shown(target)}: {problem}") from None
     if target == STREAM:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from kpipe.media.images import ImageError, read_image
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor, ModelError
+    from kpipe.proposals import ProposalDetector
     from kpipe.renderer import Style, render
     from kpipe.schemes import IBUG68, Scheme
+    from kpipe.yunet import YuNetDetector
 
 __version__ = "0.1.0"
 
@@ -35,8 +37,10 @@ __all__ = [
     "ModelError",
     "Pipeline",
     "Pose",
+    "ProposalDetector",
     "Scheme",
     "Style",
+    "YuNetDetector",
     "read_image",
     "render",
 ]
@@ -54,6 +58,8 @@ _HOME = {
     "read_image": "media.images",
     "Pipeline": "pipeline",
     "LandmarkPredictor": "predictor",
+    "ProposalDetector": "proposals",
+    "YuNetDetector": "yunet",
     "Style": "renderer",
     "render": "renderer",
     "IBUG68": "schemes",

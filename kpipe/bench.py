@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kpipe.detector import FRONTAL_DEFAULT, HaarDetector, load_cascade
+from kpipe.detector import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, read_image
 from kpipe.opencv import cv2
-from kpipe.pipeline import Pipeline, non_maximum_suppression
-from kpipe.predictor import LandmarkPredictor
+from kpipe.pipeline import PROMISING, Pipeline, non_maximum_suppression
+from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
 from kpipe.preprocessor import to_gray
+from kpipe.proposals import ProposalDetector
+from kpipe.resources import packaged
 
 VGA = (640, 480)
 
@@ -64,12 +66,13 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     image = read_image(photo)
     gray = to_gray(image)
     predictor = LandmarkPredictor(model, threads)
-    pipeline = Pipeline(HaarDetector(), predictor)
+    first = LandmarkPredictor(packaged(FIRST_LOOK), threads)
+    pipeline = Pipeline(ProposalDetector(threads=threads), predictor, first=first)
     jpeg = encode(cv2.resize(image, VGA, interpolation=cv2.INTER_AREA).astype(np.uint8), ".jpg")
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
     found = pipeline.first_look(gray, candidates)
-    found = found.take(non_maximum_suppression(found, pipeline.min_score, pipeline.overlap))
+    found = found.take(non_maximum_suppression(found, PROMISING, pipeline.overlap))
     faces = pipeline(image)
     crops = np.random.default_rng(0).integers(
         0, 256, (32, predictor.crop_size, predictor.crop_size), np.uint8

@@ -18,15 +18,20 @@ from numpy.typing import NDArray
 from kpipe.datasets import DatasetError, Sample
 from kpipe.detector import Detections
 from kpipe.faces import Faces
+from kpipe.opencv import cv2
 from kpipe.pipeline import Pipeline
-from kpipe.preprocessor import face_box
+from kpipe.preprocessor import face_box, transform
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import DETECTED, jitter
+from kpipe.training.looks import DETECTED, jitter
 
 Array = NDArray[np.float64]
 
 FAILURE = 8.0
 """A face whose NME is above so many percent counts as a failure, as does one not found."""
+
+
+ROLL = 15.0
+"""Degrees: by how much the roll of a found face may differ from the label's."""
 
 
 def ocular_distance(points: Array) -> Array:
@@ -99,6 +104,15 @@ class Errors:
         """Share of the faces that were not found, percent."""
         return float(np.isnan(self.faces).mean() * 100)
 
+    @property
+    def right_roll(self) -> float:
+        """Share of the faces found with their eyes' line within `ROLL` of the label's, percent."""
+        right, left = IBUG68.ocular
+        lines = [points[:, left] - points[:, right] for points in (self.truth, self.points)]
+        angles = [np.arctan2(line[:, 1], line[:, 0]) for line in lines]
+        away = np.abs(np.angle(np.exp(1j * (angles[0] - angles[1]))))
+        return float((away < np.deg2rad(ROLL)).mean() * 100)
+
     def failures(self, threshold: float = FAILURE) -> float:
         """Share of the faces above a threshold or not found, percent."""
         return float((~(self.faces <= threshold)).mean() * 100)
@@ -131,10 +145,49 @@ class Measured(NamedTuple):
 
     points: NDArray[np.float32]
     sigma: NDArray[np.float32]
+    score: float = 0.0
 
 
 NOTHING = Measured(np.full((68, 2), np.nan, np.float32), np.full(68, np.nan, np.float32))
 """What is found of a face that is not found."""
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """What is done to each photograph before it is looked at, its labels with it.
+
+    Attributes:
+        turn: degrees clockwise in the plane of the picture.
+        face_size: side of the face's box, pixels, to which larger ones are reduced.
+    """
+
+    turn: float = 0.0
+    face_size: float = float("inf")
+
+    def __call__(
+        self, gray: NDArray[np.uint8], points: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The altered picture (h, w) and points (68, 2)."""
+        box = face_box(points)
+        scale = min(self.face_size / float(box[2] - box[0]), 1.0)
+        if scale < 1:
+            height, width = gray.shape
+            size = (max(round(width * scale), 1), max(round(height * scale), 1))
+            factors = np.array([size[0] / width, size[1] / height])
+            gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+            points = np.asarray((points + 0.5) * factors - 0.5, np.float32)
+        if self.turn:
+            height, width = gray.shape
+            middle = ((width - 1) / 2, (height - 1) / 2)
+            matrix = np.array(cv2.getRotationMatrix2D(middle, -self.turn, 1.0), np.float64)
+            reach = np.abs(matrix[:, :2]) @ (width, height)
+            matrix[:, 2] += (reach - (width, height)) / 2
+            turned = cv2.warpAffine(gray, matrix, tuple(np.ceil(reach).astype(int).tolist()))
+            gray, points = np.asarray(turned, np.uint8), transform(matrix, points)
+        return gray, points
+
+
+UNALTERED = Alteration()
 
 
 def evaluate(
@@ -142,6 +195,7 @@ def evaluate(
     pipeline: Pipeline,
     jitters: int = 1,
     seed: int = 0,
+    alteration: Alteration = UNALTERED,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> list[Errors]:
     """The errors from our own detector, from the true box jittered like a detector's, and from it.
@@ -151,6 +205,7 @@ def evaluate(
         pipeline: to measure.
         jitters: random boxes a face.
         seed: of the jitter.
+        alteration: done to each photograph first; given boxes are turned with it.
         on_bad: called with each face that cannot be used, which is then left out.
 
     Raises:
@@ -164,21 +219,23 @@ def evaluate(
     framed: list[Measured] = []
     for index, sample in enumerate(samples):
         try:
-            gray = sample.read()
+            gray, points = alteration(sample.read(), sample.points)
         except DatasetError as error:
             if on_bad is None:
                 raise
             on_bad(error)
             continue
         chosen.append(index)
-        labels.append(sample.points)
-        found.append(nearest(pipeline(gray), sample.points) or NOTHING)
-        box = face_box(sample.points)
+        labels.append(points)
+        found.append(nearest(pipeline(gray), points) or NOTHING)
+        box = face_box(points, alteration.turn)
         boxes = np.stack([box, *(jitter(box, DETECTED, rng) for _ in range(jitters))])
         boxes = boxes.astype(np.float32)
-        seen = pipeline.locate(gray, Detections(boxes, np.zeros(len(boxes), np.float32)))
+        seen = pipeline.locate(
+            gray, Detections(boxes, np.full(len(boxes), alteration.turn, np.float32))
+        )
         framed.append(Measured(seen.points[0], seen.sigma[0]))
-        jittered += (Measured(*pair) for pair in zip(seen.points[1:], seen.sigma[1:]))
+        jittered += (Measured(*face) for face in zip(*(part[1:] for part in seen)))
     if not labels:
         raise DatasetError("no usable face to evaluate on")
 
@@ -204,11 +261,12 @@ def nearest(faces: Faces, points: NDArray[np.float32]) -> Measured | None:
     """The face found where the labelled one is: its centre within half the labelled box's side."""
     box = face_box(points)
     centre, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
-    distances = [np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre) / side for f in faces]
+    middles = [(found[:2] + found[2:]) / 2 for found in (face_box(f.points) for f in faces)]
+    distances = [np.linalg.norm(middle - centre) / side for middle in middles]
     if not distances or min(distances) >= 0.5:
         return None
     face = faces[int(np.argmin(distances))]
-    return Measured(face.points, face.sigma)
+    return Measured(face.points, face.sigma, face.score)
 
 
 class Figure(NamedTuple):
@@ -231,6 +289,7 @@ def figures(results: Sequence[Errors]) -> list[Figure]:
     return [
         row("faces", len, 0),
         row("not found, %", lambda r: r.not_found),
+        row("found with the right roll, %", lambda r: r.right_roll),
         row("NME, % of the inter-ocular distance", lambda r: r.nme()),
         *parts,
         row("median NME", lambda r: r.median),

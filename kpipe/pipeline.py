@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detector import LYING, Detections, Detector, HaarDetector
+from kpipe.detector import Detections, Detector
 from kpipe.faces import Face, Faces
 from kpipe.measures import head_pose
-from kpipe.predictor import LandmarkPredictor
-from kpipe.preprocessor import crop_transform, face_box, invert, to_gray, transform, warp
+from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
+from kpipe.preprocessor import crop_transform, face_box, invert, outer_box, to_gray, transform, warp
+from kpipe.proposals import ProposalDetector
+from kpipe.resources import packaged
 
 MIN_SCORE = 0.9
 """Least probability of a face that is reported. On held-out photographs faces score above 0.99 and
 hardly anything else comes near."""
+
+
+PROMISING = 0.5
+"""Least probability, at the first look, of a face that gets a second one."""
 
 
 class Landmarks(NamedTuple):
@@ -38,16 +45,17 @@ class Landmarks(NamedTuple):
 class Pipeline:
     """Photographs to faces. Loaded once, used often, from any number of threads.
 
-    A first look at every candidate gives its face score, place, size and roll; what is a face gets
-    a second look through a crop framed by the points of the first.
+    A first look, by a small network, at every candidate gives its face score, place, size and roll;
+    what may be a face gets a second look, by the accurate one, through an upright crop framed by
+    the points of the first.
 
     Args:
-        detector: finds candidates; without it the Haar cascades.
-        predictor: sees points in crops; without it the packaged network.
-        fallback: asked when what the detector found leads to no face; without it nothing is, unless
-            the detector is left out too: then Haar cascades look for heads that lie.
+        detector: finds candidates; without it TODO.
+        predictor: the network of the second look; without it the packaged one.
+        first: the network of the first look; without it the packaged one.
         min_score: least probability of a face that is reported.
         overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
+        threads: of the packaged networks; 0 for all cores.
     """
 
     def __init__(
@@ -55,43 +63,39 @@ class Pipeline:
         detector: Detector | None = None,
         predictor: LandmarkPredictor | None = None,
         *,
-        fallback: Detector | None = None,
+        first: LandmarkPredictor | None = None,
         min_score: float = MIN_SCORE,
         overlap: float = 0.35,
+        threads: int = 0,
     ) -> None:
-        self.detector = detector if detector is not None else HaarDetector()
-        self.fallback = fallback
-        if detector is None and fallback is None:
-            self.fallback = HaarDetector(LYING)
-        self.predictor = predictor if predictor is not None else LandmarkPredictor()
+        self.detector = detector or ProposalDetector(threads=threads)
+        self.first = first or LandmarkPredictor(packaged(FIRST_LOOK), threads)
+        self.predictor = predictor or LandmarkPredictor(threads=threads)
         self.min_score = min_score
         self.overlap = overlap
 
-    def __call__(self, image: NDArray[np.uint8]) -> Faces:
+    def __call__(self, image: NDArray[np.uint8], candidates: Detections | None = None) -> Faces:
         """The faces of a picture, largest first.
 
         Args:
             image: RGB (h, w, 3) or gray (h, w), uint8, upright.
+            candidates: where to look, instead of where the detector says.
 
         Raises:
             ValueError: it is of another shape or type.
         """
         gray = checked_gray(image)
         height, width = gray.shape
-        faces = self._faces(gray, self.detector)
-        if not faces and self.fallback is not None:
-            faces = self._faces(gray, self.fallback)
-        return Faces(faces, width, height, scheme=self.predictor.scheme)
-
-    def _faces(self, gray: NDArray[np.uint8], detector: Detector) -> tuple[Face, ...]:
-        found = self.first_look(gray, detector(gray))
-        first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
+        found = self.first_look(gray, self.detector(gray) if candidates is None else candidates)
+        promising = min(PROMISING, self.min_score)
+        first = found.take(non_maximum_suppression(found, promising, self.overlap))
         second = self.second_look(gray, first)
         # A face is what looks like one both times.
         faces = second._replace(scores=np.minimum(first.scores, second.scores))
         # Two candidates can settle on one face: the second look shows it.
         chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
-        return _as_faces(faces.take(chosen))
+        kept = _as_faces(faces.take(chosen))
+        return Faces(kept, width, height, scheme=self.predictor.scheme)
 
     def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """The points in given boxes, both looks, nothing left out.
@@ -104,34 +108,33 @@ class Pipeline:
 
     def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """Points in the boxes that a detector gave."""
-        matrices = [
-            crop_transform(box, roll, self.predictor.crop_size, self.predictor.crop_margin)
-            for box, roll in zip(detections.boxes, detections.rolls)
-        ]
-        return self._look(gray, matrices)
+        frames = list(zip(detections.boxes, (float(roll) for roll in detections.rolls)))
+        return _look(gray, frames, self.first)
 
     def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
         """Points in upright crops framed by the points of a first look."""
-        matrices = []
-        for points in first.points:
-            roll = head_pose(points).roll
-            box = face_box(points, roll)
-            matrices.append(
-                crop_transform(box, roll, self.predictor.crop_size, self.predictor.crop_margin)
-            )
-        return self._look(gray, matrices)
+        rolls = [head_pose(points).roll for points in first.points]
+        frames = [(face_box(points, roll), roll) for points, roll in zip(first.points, rolls)]
+        return _look(gray, frames, self.predictor)
 
-    def _look(self, gray: NDArray[np.uint8], matrices: list[NDArray[np.float64]]) -> Landmarks:
-        size = self.predictor.crop_size
-        crops = np.zeros((len(matrices), size, size), np.uint8)
-        for crop, matrix in zip(crops, matrices):
-            crop[:] = warp(gray, matrix, size)
-        points, sigma, face = self.predictor(crops)
-        inverses = [invert(matrix) for matrix in matrices]
-        for index, inverse in enumerate(inverses):
-            points[index] = transform(inverse, points[index])
-            sigma[index] *= np.hypot(inverse[0, 0], inverse[1, 0])
-        return Landmarks(points, sigma, face)
+
+def _look(
+    gray: NDArray[np.uint8],
+    frames: Sequence[tuple[NDArray[np.floating], float]],
+    predictor: LandmarkPredictor,
+) -> Landmarks:
+    """What a network sees in boxes of a picture, each turned upright by its roll."""
+    size, margin = predictor.crop_size, predictor.crop_margin
+    matrices = [crop_transform(box, roll, size, margin) for box, roll in frames]
+    crops = np.zeros((len(matrices), size, size), np.uint8)
+    for crop, matrix in zip(crops, matrices):
+        crop[:] = warp(gray, matrix, size)
+    points, sigma, face = predictor(crops)
+    for index, matrix in enumerate(matrices):
+        inverse = invert(matrix)
+        points[index] = transform(inverse, points[index])
+        sigma[index] *= np.hypot(inverse[0, 0], inverse[1, 0])
+    return Landmarks(points, sigma, face)
 
 
 def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -171,7 +174,8 @@ def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) ->
 
 def _as_faces(found: Landmarks) -> tuple[Face, ...]:
     faces = [
-        Face(face_box(points), float(score), points, sigma, head_pose(points))
+        Face(outer_box(points, pose.roll), float(score), points, sigma, pose)
         for points, sigma, score in zip(*found)
+        for pose in [head_pose(points)]
     ]
     return tuple(sorted(faces, key=lambda face: -face.size))

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from kpipe.resources import packaged
 from kpipe.schemes import IBUG68, Scheme
 
-DEFAULT_MODEL = "models/landmarks.onnx"
+FIRST_LOOK = "models/first_look.onnx"
+SECOND_LOOK = "models/landmarks.onnx"
+"""The packaged networks: `kpipe.pipeline` says what each is for."""
 
 BATCH = 32
 """Crops a run of the network, so that memory does not grow with the number of faces."""
@@ -36,6 +38,30 @@ class Prediction(NamedTuple):
     face: NDArray[np.float32]
 
 
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """ONNX Runtime with a network loaded.
+
+    Args:
+        path: of the ONNX file.
+        threads: of one prediction; 0 for all cores.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that spin while they wait take the processor from whatever runs beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base but this.
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
+
+
 class LandmarkPredictor:
     """Gray crops to points. One object serves any number of threads.
 
@@ -54,21 +80,8 @@ class LandmarkPredictor:
     scheme: Scheme = IBUG68
 
     def __init__(self, model: str | Path | None = None, threads: int = 0) -> None:
-        path = Path(model) if model is not None else packaged(DEFAULT_MODEL)
-        if not path.is_file():
-            raise ModelError(f"{path}: no such model file")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Threads that spin while they wait take the processor from whatever runs beside them.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this.
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
+        path = Path(model) if model is not None else packaged(SECOND_LOOK)
+        self._session = open_session(path, threads)
         notes = self._session.get_modelmeta().custom_metadata_map
         if notes.get("kpipe.scheme") != self.scheme.name:
             raise ModelError(f"{path}: an ONNX file, but not one of kpipe's 68-point networks")

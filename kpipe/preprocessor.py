@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
 
+OUTER_SHIFT, OUTER_SCALE = 0.15, 0.88
+"""A Haar cascade's window has its centre so far above the centre of the landmarks' square, in sides
+of the window, and that square's side is so many of its sides."""
+
 CROP_SIZE = 128
 """Side of the network's input, pixels."""
 
@@ -36,6 +40,28 @@ def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.floa
     centre = turn @ ((low + high) / 2)
     half = (high - low).max() / 2
     return np.concatenate([centre - half, centre + half]).astype(np.float32)
+
+
+def outer_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.float32]:
+    """The square around the whole face, forehead to chin, as a Haar cascade would frame it.
+
+    What users and labels of detection call the box of a face. Where it lies around the landmarks is
+    the median of OpenCV's frontal cascades on the 300-W training faces; `benchmarks/haar_boxes.py`
+    prints it.
+
+    Args:
+        points: (n, 2), pixels.
+        roll: of the head, degrees: where its top is.
+
+    Returns:
+        (4,) float32: x0, y0, x1, y1.
+    """
+    box = face_box(points, roll)
+    side = float(box[2] - box[0]) / OUTER_SCALE
+    angle = np.deg2rad(roll)
+    up = OUTER_SHIFT * side * np.array([np.sin(angle), -np.cos(angle)])
+    centre = (box[:2] + box[2:]) / 2 + up
+    return np.concatenate([centre - side / 2, centre + side / 2]).astype(np.float32)
 
 
 def crop_transform(

@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import Sample
+from kpipe.detection_evaluation import MIN_IOU, Detected, LabelledPhoto, matches
 from kpipe.evaluation import Errors, figures
+from kpipe.faces import Faces
 from kpipe.media.images import encode, read_image, write_file
 from kpipe.opencv import cv2
+from kpipe.pipeline import MIN_SCORE
 from kpipe.preprocessor import crop_transform, face_box, transform, warp
 from kpipe.schemes import IBUG68
 
 SHOWN = 16
 SIDE = 420
+SHOWN_WIDTH = 640
 TRUTH, FOUND = (64, 140, 255), (255, 60, 60)
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c")
 CURVE_TO = 10.0
@@ -72,6 +76,92 @@ def write_report(
 """
     write_file(folder / "index.html", page.encode("utf-8", "replace"))
     return folder / "index.html"
+
+
+def write_detection_report(folder: Path, photos: Sequence[LabelledPhoto], result: Detected) -> Path:
+    """Writes `detection.html`: precision over recall, and the photographs with most mistakes.
+
+    Args:
+        folder: of the report; made if it is not there.
+        photos: the labelled photographs.
+        result: of `kpipe.detection_evaluation.detect`.
+
+    Returns:
+        The page.
+
+    Raises:
+        ImageError: the folder cannot be written to.
+    """
+    labels = {str(photo.path): photo.boxes for photo in photos}
+    mistakes: list[tuple[int, Faces, NDArray[np.float64]]] = []
+    for faces in result.found:
+        boxes = labels[str(faces.path)]
+        sure = [face.box for face in faces if face.score >= MIN_SCORE]
+        right = sum(matches(sure, boxes, MIN_IOU))
+        mistakes.append((len(boxes) + len(sure) - 2 * right, faces, boxes))
+    mistakes = sorted((m for m in mistakes if m[0]), key=lambda m: -m[0])[:SHOWN]
+    shown = []
+    for place, (count, faces, boxes) in enumerate(mistakes):
+        file = f"faces/detection_{place + 1:02d}.jpg"
+        write_file(folder / file, encode(_boxed(faces, boxes), ".jpg"))
+        name = escape(Path(str(faces.path)).name)
+        shown.append(
+            f'<figure><img src="{file}" alt=""><figcaption>{count} mistakes<br>{name}'
+            "</figcaption></figure>"
+        )
+    title = "kpipe evaluate: detection"
+    page = f"""<!doctype html><meta charset="utf-8"><title>{title}</title>
+<style>{STYLE}</style><h1>{title}</h1>
+<p>{len(result.found)} photographs, {result.labelled} faces; average precision
+{result.average_precision:.3f} at IoU {MIN_IOU}.</p>
+<h2>Precision over recall</h2>{_precision_recall(result)}
+<h2>Where most is wrong, at a score of {MIN_SCORE}</h2>
+<p>Blue is the label, red what was found.</p><div class="faces">{"".join(shown)}</div>
+"""
+    write_file(folder / "detection.html", page.encode("utf-8", "replace"))
+    return folder / "detection.html"
+
+
+def _precision_recall(result: Detected) -> str:
+    """Precision over recall as SVG, marked where scores are often asked for."""
+    width, height = 640, 360
+    lines = []
+    for value in range(0, 101, 20):
+        y, x = height * (1 - value / 100), width * value / 100
+        lines.append(
+            f'<line x1="0" x2="{width}" y1="{y}" y2="{y}" stroke="#ddd"/>'
+            f'<text x="-8" y="{y + 5}" text-anchor="end">{value} %</text>'
+            f'<text x="{x}" y="{height + 22}" text-anchor="middle">{value} %</text>'
+        )
+    curve = [result.at(score)[:2] for score in np.unique(result.scores)[::-1]]
+    path = " ".join(f"{width * r:.1f},{height * (1 - p):.1f}" for r, p in curve)
+    lines.append(f'<polyline points="{path}" fill="none" stroke="#1f77b4" stroke-width="2"/>')
+    for score in (0.5, 0.9, 0.99):
+        recall, precision, _ = result.at(score)
+        if np.isnan(precision):
+            continue
+        x, y = width * recall, height * (1 - precision)
+        lines.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#d62728"/>'
+            f'<text x="{x - 10:.1f}" y="{y + 22:.1f}" text-anchor="end">score {score}</text>'
+        )
+    return (
+        f'<svg viewBox="-60 -15 {width + 80} {height + 55}" width="{width + 60}" '
+        f'font-size="14">{"".join(lines)}</svg>'
+    )
+
+
+def _boxed(faces: Faces, boxes: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The photograph with labelled and found boxes."""
+    image = read_image(str(faces.path))
+    scale = SHOWN_WIDTH / image.shape[1]
+    size = (SHOWN_WIDTH, max(round(image.shape[0] * scale), 1))
+    picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    found = [(face.box, FOUND) for face in faces if face.score >= MIN_SCORE]
+    for box, colour in [(box, TRUTH) for box in boxes] + found:
+        x0, y0, x1, y1 = (round(float(v) * scale) for v in box)
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 2)
+    return picture
 
 
 def _curve(results: Sequence[Errors]) -> str:

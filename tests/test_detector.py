@@ -22,7 +22,7 @@ from kpipe.detector import (
     merged,
     opencv_data,
 )
-from kpipe.preprocessor import to_gray
+from kpipe.preprocessor import face_box, to_gray
 
 
 def hit(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> bool:
@@ -36,14 +36,14 @@ def test_the_face_is_among_the_candidates(
 ) -> None:
     found = HaarDetector(UPRIGHT)(to_gray(portrait))
     assert found.boxes.dtype == found.rolls.dtype == np.float32
-    assert hit(found.boxes, portrait_faces[0].box)
+    assert hit(found.boxes, face_box(portrait_faces[0].points))
 
 
 def test_the_size_of_the_picture_does_not_move_the_boxes(
     portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
     large = np.repeat(np.repeat(to_gray(portrait), 3, axis=0), 3, axis=1)
-    assert hit(HaarDetector()(large).boxes, portrait_faces[0].box * 3 + 1)
+    assert hit(HaarDetector()(large).boxes, face_box(portrait_faces[0].points) * 3 + 1)
 
 
 def test_mirrored_cascades_see_the_mirror_image(portrait: NDArray[np.uint8]) -> None:

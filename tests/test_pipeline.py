@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
 from kpipe.opencv import cv2
 from kpipe.pipeline import intersection_over_union
+from kpipe.preprocessor import face_box
 from tests.conftest import GROUP
 
 
@@ -95,10 +96,11 @@ def test_gray_and_rgb_are_the_same(
 def test_a_hidden_half_is_known_to_be_uncertain(
     pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
-    x0, y0, x1, y1 = portrait_faces[0].box.astype(int)
+    box = face_box(portrait_faces[0].points)
+    x0, y0, x1, y1 = box.astype(int)
     hidden = portrait.copy()
     hidden[y0 - 10 : (y0 + y1) // 2, (x0 + x1) // 2 : x1 + 10] = 60
-    seen = pipeline.locate(hidden, Detections(portrait_faces[0].box[None], np.zeros(1, np.float32)))
+    seen = pipeline.locate(hidden, Detections(box[None], np.zeros(1, np.float32)))
     left_eye, mouth = seen.sigma[0, 42:48].mean(), seen.sigma[0, 48:60].mean()
     assert left_eye > 1.3 * portrait_faces[0].sigma[42:48].mean()
     assert left_eye > mouth
@@ -135,15 +137,25 @@ def test_several_threads_at_once(
 def test_a_detector_of_ones_own(
     pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
-    box = portrait_faces[0].box
+    box = face_box(portrait_faces[0].points)
 
     def told(gray: NDArray[np.uint8]) -> Detections:
         assert gray.ndim == 2
         return Detections(np.stack([box, box + 3]), np.zeros(2, np.float32))
 
-    faces = Pipeline(told, pipeline.predictor)(portrait)
-    assert len(faces) == 1
-    assert difference(faces[0].points, portrait_faces[0].points) < 1.5
+    own = Pipeline(told, pipeline.predictor, first=pipeline.first)
+    for faces in (own(portrait), pipeline(portrait, told(portrait[..., 0]))):
+        assert len(faces) == 1
+        assert difference(faces[0].points, portrait_faces[0].points) < 1.5
+    assert not pipeline(portrait, Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+
+
+def test_the_box_reaches_from_the_forehead_to_the_chin(portrait_faces: Faces) -> None:
+    face = portrait_faces[0]
+    inner = face_box(face.points)
+    assert face.box[1] < inner[1] - 0.1 * face.size
+    assert face.box[3] == pytest.approx(inner[3], abs=0.15 * face.size)
+    assert face.size == pytest.approx((inner[2] - inner[0]) / 0.88, rel=0.05)
 
 
 def test_intersection_over_union() -> None:

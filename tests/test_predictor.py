@@ -55,10 +55,10 @@ def test_unusable_models(tmp_path: Path) -> None:
 
 def test_the_packaged_weights_have_no_denormals() -> None:
     onnx = pytest.importorskip("onnx")
-    from kpipe.predictor import DEFAULT_MODEL
+    from kpipe.predictor import SECOND_LOOK
     from kpipe.resources import packaged
 
-    model = onnx.load(packaged(DEFAULT_MODEL))
+    model = onnx.load(packaged(SECOND_LOOK))
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
         if values.dtype == np.float32:

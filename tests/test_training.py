@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
 from kpipe.datasets import read_samples  # noqa: E402
 from kpipe.detector import Detections  # noqa: E402
+from kpipe.opencv import cv2  # noqa: E402
 from kpipe.predictor import LandmarkPredictor  # noqa: E402
-from kpipe.preprocessor import CROP_SIZE  # noqa: E402
-from kpipe.training.augment import degrade, face_crop, misframed_crop  # noqa: E402
+from kpipe.preprocessor import CROP_SIZE, transform, warp  # noqa: E402
+from kpipe.training.augment import degrade, misframed_transform  # noqa: E402
 from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace  # noqa: E402
 from kpipe.training.export import Calibration, calibrate, export  # noqa: E402
+from kpipe.training.looks import LOOKS  # noqa: E402
 from kpipe.training.loss import landmark_losses  # noqa: E402
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks  # noqa: E402
 from kpipe.training.train import (  # noqa: E402
@@ -27,6 +33,7 @@ from kpipe.training.train import (  # noqa: E402
     schedule,
     train,
 )
+from kpipe.training.twins import without_twins  # noqa: E402
 from tests.conftest import Run  # noqa: E402
 
 SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_decay=0.5)
@@ -40,7 +47,9 @@ def faces(labelled: Path) -> FaceSplit:
 def stream(faces: FaceSplit, seed: int = 0) -> CropStream:
     mistakes = Detections(np.array([[10, 10, 60, 60]], np.float32), np.zeros(1, np.float32))
     empty = [EmptyPhoto(np.full((200, 300), 80, np.uint8), mistakes)]
-    return CropStream({"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed)
+    return CropStream(
+        LOOKS["second"], {"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed
+    )
 
 
 def test_crop_i_is_always_the_same(faces: FaceSplit) -> None:
@@ -61,8 +70,9 @@ def test_points_stay_on_the_face_through_augmentation() -> None:
     picture = np.zeros((500, 500), np.uint8)
     for x, y in points.astype(int):
         picture[y - 2 : y + 3, x - 2 : x + 3] = 255
-    for _ in range(20):
-        crop, placed = face_crop(picture, points, rng)
+    for draw in range(20):
+        matrix = LOOKS["second"].random_transform(points, draw, rng)
+        crop, placed = warp(picture, matrix), transform(matrix, points)
         inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
         columns, rows = placed[inside].round().astype(int).T
         assert np.mean(crop[rows, columns] > 100) > 0.97
@@ -75,7 +85,13 @@ def test_degraded_crops_are_crops() -> None:
         worse = degrade(crop, crop[::-1], rng)
         assert worse.shape == crop.shape and worse.dtype == np.uint8
     face = rng.uniform(50, 150, (68, 2)).astype(np.float32)
-    assert misframed_crop(np.zeros((200, 200), np.uint8), face, rng).shape == crop.shape
+    for look in LOOKS.values():
+        matrix = misframed_transform(face, 0.0, look, rng)
+        placed = transform(matrix, face)
+        away = np.abs(placed.mean(axis=0) - look.crop_size / 2).max() / look.crop_size
+        size = np.ptp(placed, axis=0).max() / look.crop_size
+        turned = abs(np.rad2deg(np.arctan2(matrix[0, 1], matrix[0, 0]))) > 70
+        assert away > 0.3 or size > 1.2 or size < 0.4 or turned
 
 
 def test_the_loss_is_least_at_the_truth() -> None:
@@ -134,12 +150,67 @@ def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_p
         train(replace(settings, learning_rate=1.0), faces, [], tmp_path / "cut", workers=0)
 
 
+def test_a_run_begins_with_the_weights_of_another(faces: FaceSplit, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=1, learning_rate=0.0, ema_decay=0.0)
+    torch.manual_seed(5)
+    start = LandmarkNetwork(SIZES["small"])
+    begun = train(settings, faces, [], tmp_path / "a", start=start, workers=0)
+    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), begun.parameters()))
+    with pytest.raises(TrainingError, match="another size"):
+        train(replace(settings, size="tiny"), faces, [], tmp_path / "b", start=start, workers=0)
+
+
+def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:
+    command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ("--size", "tiny", "--steps", "2", "--batch", "4", "--workers", "0")
+    program = ("-m", "kpipe", "train", "--data", labelled, "-o", tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, *command, *program, *arguments],
+        capture_output=True,
+        timeout=180,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert load_run(tmp_path / "run")[1]["processes"] == 2
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 2
+
+
+def test_quantised_networks_say_nearly_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = LandmarkNetwork(SIZES["small"]).eval()
+    look = LOOKS["first"]
+    crops = np.random.default_rng(0).integers(0, 256, (32, 64, 64), np.uint8)
+    for name, ranges in (("float", None), ("int8", crops)):
+        export(network, look, tmp_path / f"{name}.onnx", Calibration(), {}, ranges)
+    exact, small = (LandmarkPredictor(tmp_path / f"{n}.onnx") for n in ("float", "int8"))
+    size = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("float", "int8")]
+    assert size[1] < 0.4 * size[0]
+    assert small.crop_margin == exact.crop_margin
+    assert np.abs(small(crops).points - exact(crops).points).mean() < 0.5
+
+
+def test_copies_of_measured_faces_are_not_trained_on(faces: FaceSplit) -> None:
+    some = faces.training[:3]
+    copies = [
+        LabelledFace(np.asarray(cv2.resize(f.gray, None, fx=0.7, fy=0.7), np.uint8),
+                     (f.points * 0.7 + 1).astype(np.float32), f.source)
+        for f in some
+    ]  # fmt: skip
+    kept = without_twins(faces.training, copies)
+    assert kept == faces.training[3:]
+    assert without_twins(faces.training, []) == faces.training
+
+
 def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
-    export(network, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5), {"kpipe.run": "test"})
+    look = LOOKS["second"]
+    notes = {"kpipe.run": "test"}
+    export(network, look, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5), notes)
     predictor = LandmarkPredictor(tmp_path / "n.onnx")
     assert predictor.sigma_bounds == (0.7, 1.5)
+    assert (predictor.crop_size, predictor.crop_margin) == (look.crop_size, look.crop_margin)
     crops = np.random.default_rng(0).integers(0, 256, (3, CROP_SIZE, CROP_SIZE), np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(crops)[:, None].float())
@@ -152,22 +223,25 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
 def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
-    found = calibrate(network, [LabelledFace(f.gray, f.points, f.source) for f in faces.training])
+    look = LOOKS["first"]
+    again = [LabelledFace(f.gray, f.points, f.source) for f in faces.training]
+    found = calibrate(network, look, again)
     assert found.factor > 0
     assert 0 < found.bound50 < found.bound90
-    assert calibrate(network, []) == Calibration()
+    assert calibrate(network, look, []) == Calibration()
 
 
 def test_the_commands_from_photographs_to_a_usable_network(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    arguments = ("--size", "small", "--steps", "3", "--batch", "8", "--workers", "1")
+    arguments = ("--size", "tiny", "--steps", "3", "--batch", "8", "--workers", "1")
     done = kpipe("train", "--data", labelled, "-o", run, *arguments, "--validation", "0.3")
     assert done.returncode == 0, done.stderr
     log = list(csv.DictReader((run / "log.csv").open()))
     assert [row["step"] for row in log] == ["3"]
     assert 10 < float(log[0]["loss"]) < 100
+    assert Image.open(run / "curves.png").width > 500
     done = kpipe("export", run, "-o", "mine.onnx", "--data", labelled)
     assert done.returncode == 0, done.stderr
     photo = next(labelled.glob("*.jpg"))

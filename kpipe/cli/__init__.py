@@ -86,6 +86,7 @@ def _expected(error: Exception) -> bool:
     """Whether an error is one of ours, whose message is written for the user."""
     ours = (
         ("kpipe.predictor", "ModelError"),
+        ("kpipe.boxes", "BoxesError"),
         ("kpipe.detector", "CascadeError"),
         ("kpipe.datasets.samples", "DatasetError"),
         ("kpipe.media.images", "ImageError"),

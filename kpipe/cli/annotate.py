@@ -69,9 +69,27 @@ def annotate(
         str,
         typer.Option(metavar="any|upright", help="Whether to look for heads that lean or lie."),
     ] = "any",
+    detector: Annotated[
+        str,
+        typer.Option(
+            metavar="proposals|haar|FILE",
+            help="What finds the candidates: a small network, OpenCV's Haar cascades, or a YuNet "
+            ".onnx file.",
+        ),
+    ] = "proposals",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to look instead: boxes of faces as COCO JSON, or CSV with image, x0, y0, "
+            "x1 and y1.",
+        ),
+    ] = None,
     cascades: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Cascade files of OpenCV's names to use, not its own."),
+        typer.Option(
+            metavar="FOLDER", help="Cascade files of OpenCV's names; means --detector haar."
+        ),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
@@ -83,8 +101,11 @@ def annotate(
     Exit code 1 if a photograph could not be read or a result not be written; the others are done
     all the same.
     """
+    import numpy as np
+
+    from kpipe.boxes import candidates, read_boxes
+    from kpipe.cli.detectors import make_detector
     from kpipe.cli.report import error, say, table, track
-    from kpipe.detector import LEANING, LYING, UPRIGHT, HaarDetector
     from kpipe.media.images import ImageError, shown
     from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
@@ -95,8 +116,6 @@ def annotate(
         style = Style(tuple(part for part in draw.split(",") if part))
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
-    if tilt not in ("any", "upright"):
-        raise typer.BadParameter("choose any or upright", param_hint="--tilt")
     streams = [value for value in (None if no_picture else output, json, csv) if value == STREAM]
     if len(streams) > 1:
         raise typer.BadParameter("standard output can take one result, not several")
@@ -105,13 +124,12 @@ def annotate(
         pictures = _pictures(photos, output, stdout_taken=bool(streams))
 
     outputs = Outputs(photos, force)
-    views = UPRIGHT + LEANING if tilt == "any" else UPRIGHT
     pipeline = Pipeline(
-        HaarDetector(views, min_face=min_face, folder=cascades),
+        make_detector(detector, min_face, tilt, cascades),
         LandmarkPredictor(model),
-        fallback=HaarDetector(LYING, min_face=min_face, folder=cascades) if tilt == "any" else None,
         min_score=min_score,
     )
+    given = read_boxes(boxes) if boxes is not None else None
     rows: list[tuple[str, ...]] = []
     written: list[str] = []
     failed = False
@@ -129,7 +147,10 @@ def annotate(
                 outputs.claim(picture)
                 photo = _read(name)
                 start = time.perf_counter()
-                faces = pipeline(photo.image).at(name)
+                told = None
+                if given is not None:
+                    told = candidates(given.get(Path(name).name, np.zeros((0, 4))))
+                faces = pipeline(photo.image, told).at(name)
                 elapsed = time.perf_counter() - start
             except (ImageError, MemoryError, cv2.error) as problem:
                 reason = " ".join(str(problem).split()) or "not enough memory"

@@ -1,25 +1,58 @@
-"""`kpipe evaluate`: how far off the points are, on labelled faces."""
+"""`kpipe evaluate`: how far off the points are, and which faces are found, on labelled data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from kpipe.datasets import DatasetError, Sample
+    from kpipe.pipeline import Pipeline
+
+THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 def evaluate(
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="DATA...",
-            help="Folders of pictures with .pts files, YouTube Faces CSVs, dlib XML, WFLW text "
-            "or COCO JSON.",
+            metavar="[DATA...]",
+            help="Labelled points: folders of pictures with .pts files, YouTube Faces CSVs, dlib "
+            "XML, WFLW text or COCO JSON.",
         ),
-    ],
+    ] = None,
+    detection: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Labelled boxes, COCO's format: recall and precision."),
+    ] = None,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photographs without faces: how many are seen in them; with DATA also how well "
+            "the face score tells the two apart.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
     ] = None,
+    detector: Annotated[
+        str, typer.Option(metavar="proposals|haar", help="What finds the candidates.")
+    ] = "proposals",
+    turn: Annotated[
+        float, typer.Option(metavar="DEGREES", help="Turn the photographs of DATA clockwise first.")
+    ] = 0.0,
+    face_size: Annotated[
+        float,
+        typer.Option(
+            metavar="PIXELS",
+            min=4.0,
+            help="Reduce the photographs of DATA first until the face's box is so large.",
+        ),
+    ] = float("inf"),
     jitters: Annotated[int, typer.Option(min=1, help="Random boxes a face.")] = 3,
     per_point: Annotated[
         bool, typer.Option("--per-point", help="Also the error of each of the 68 points.")
@@ -33,46 +66,120 @@ def evaluate(
         typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
     ] = False,
 ) -> None:
-    """Measure the points on labelled faces: with our detector, and given the true box."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from kpipe.cli.report import error, say, track
-    from kpipe.datasets import DatasetError, read_samples
-    from kpipe.evaluation import evaluate as measure
-    from kpipe.evaluation import figures
+    """Measure on labelled data: the points with our detector and given the true box; the faces
+    found and missed; the face score.
+    """
+    from kpipe.cli.detectors import make_detector
+    from kpipe.cli.report import error, say
+    from kpipe.datasets import read_samples
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
+
+    if not data and detection is None and negatives is None:
+        raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
+    skipped: list[DatasetError] = []
+    on_bad = skipped.append if skip_bad else None
+    predictor = LandmarkPredictor(model)
+    pipeline = Pipeline(make_detector(detector), predictor)
+    open_pipeline = Pipeline(pipeline.detector, predictor, first=pipeline.first, min_score=0.1)
+    samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
+    if samples:
+        _points(samples, pipeline, turn, face_size, jitters, per_point, report, on_bad)
+    if detection is not None:
+        _detection(detection, open_pipeline, report, on_bad)
+    if negatives is not None:
+        _negatives(negatives, open_pipeline, samples, on_bad)
+    for problem in skipped:
+        error(str(problem))
+    if skipped:
+        say(f"{len(skipped)} {'picture' if len(skipped) == 1 else 'pictures'} left out")
+
+
+def _points(
+    samples: Sequence[Sample],
+    pipeline: Pipeline,
+    turn: float,
+    face_size: float,
+    jitters: int,
+    per_point: bool,
+    report: Path | None,
+    on_bad: Callable[[DatasetError], None] | None,
+) -> None:
+    from kpipe.cli.report import print_table, say, track
+    from kpipe.evaluation import Alteration, figures
+    from kpipe.evaluation import evaluate as measure
     from kpipe.report import write_report
     from kpipe.schemes import IBUG68
 
-    skipped: list[DatasetError] = []
-    on_bad = skipped.append if skip_bad else None
-    samples = []
-    for part in data:
-        samples += read_samples(part, on_bad)
-    pipeline = Pipeline(predictor=LandmarkPredictor(model))
-    faces = track(samples, len(samples), "faces")
-    results = measure(faces, pipeline, jitters, on_bad=on_bad)
-    for problem in skipped:
-        error(str(problem))
-
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("")
-    for result in results:
-        grid.add_column(result.name, justify="right")
-    for name, values in figures(results):
-        grid.add_row(name, *values)
-    Console(width=110).print(grid)
+    results = measure(
+        track(samples, len(samples), "faces"),
+        pipeline,
+        jitters,
+        alteration=Alteration(turn, face_size),
+        on_bad=on_bad,
+    )
+    print_table(["", *(r.name for r in results)], [(n, *values) for n, values in figures(results)])
     if per_point:
-        points = Table(box=None, pad_edge=False, header_style="bold")
-        points.add_column("end to end, % of the inter-ocular distance")
-        points.add_column("error", justify="right")
-        for index, name in enumerate(IBUG68.names):
-            points.add_row(f"{index:2} {name}", f"{results[0].group([index]):.2f}")
-        Console(width=110).print(points)
+        column = "end to end, % of the inter-ocular distance"
+        names = [f"{index:2} {name}" for index, name in enumerate(IBUG68.names)]
+        errors = [f"{results[0].group([index]):.2f}" for index in range(len(names))]
+        print_table([column, "error"], zip(names, errors))
     if report is not None:
-        title = f"kpipe evaluate {' '.join(map(str, data))}"
-        say(f"report: {write_report(report, title, samples, results)}")
-    if skipped:
-        say(f"{len(skipped)} {'face' if len(skipped) == 1 else 'faces'} left out")
+        say(f"report: {write_report(report, 'kpipe evaluate', samples, results)}")
+
+
+def _detection(
+    table: Path,
+    pipeline: Pipeline,
+    report: Path | None,
+    on_bad: Callable[[DatasetError], None] | None,
+) -> None:
+    from kpipe.cli.report import print_table, say, track
+    from kpipe.detection_evaluation import MIN_IOU, detect, read_photos
+    from kpipe.report import write_detection_report
+
+    photos = read_photos(table)
+    result = detect(track(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
+    rows = []
+    for threshold in THRESHOLDS:
+        recall, precision, false = result.at(threshold)
+        rows.append((_threshold(threshold), f"{recall:.3f}", f"{precision:.3f}", f"{false}"))
+    say(
+        f"{len(result.found)} photographs, {result.labelled} faces, "
+        f"average precision {result.average_precision:.3f} at IoU {MIN_IOU}"
+    )
+    print_table(["least score", "recall", "precision", "false faces"], rows)
+    if report is not None:
+        say(f"report: {write_detection_report(report, photos, result)}")
+
+
+def _negatives(
+    folder: Path,
+    pipeline: Pipeline,
+    samples: Sequence[Sample],
+    on_bad: Callable[[DatasetError], None] | None,
+) -> None:
+    from kpipe.cli.report import print_table, say, track
+    from kpipe.detection_evaluation import KEPT, detect, empty_photos, separation
+
+    photos = empty_photos(folder)
+    result = detect(track(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
+    rows = []
+    for threshold in THRESHOLDS:
+        kept = result.scores >= threshold
+        rows.append((_threshold(threshold), f"{kept.sum()}", f"{len(set(result.photos[kept]))}"))
+    print_table(["least score", "false faces", f"in how many of {len(result.found)}"], rows)
+    for score, place in sorted(zip(result.scores, result.photos), reverse=True)[:10]:
+        say(f"{score:.3f} {result.found[place].path}")
+    if samples:
+        told = separation(track(samples, len(samples), "faces"), photos, pipeline)
+        say(
+            f"face score: {KEPT:.0%} of {told.faces} faces reach {told.threshold:.4f}, "
+            f"which rejects {told.rejected:.2%} of {told.others} proposals without a face"
+        )
+
+
+def _threshold(score: float) -> str:
+    from kpipe.pipeline import MIN_SCORE
+
+    return f"{score:.2f}{', the default' if score == MIN_SCORE else ''}"

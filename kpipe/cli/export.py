@@ -16,9 +16,16 @@ def export(
         typer.Option(
             "--data",
             metavar="FOLDER|CSV",
-            help="The run's data: sigma is calibrated on the validation part of it.",
+            help="The run's data: sigma is calibrated on the validation part of it, and the ranges "
+            "of 8-bit numbers are set on the rest.",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="int8|float", help="Of the convolutions; int8 needs --data. [default: int8]"
+        ),
+    ] = "",
 ) -> None:
     """Write the network of a training run as ONNX, its sigma calibrated on faces it never saw."""
     from kpipe.cli.extras import require
@@ -26,22 +33,31 @@ def export(
     require("train", "torch", "onnx")
 
     from kpipe.cli.report import say
-    from kpipe.datasets import held_out, read_samples
-    from kpipe.training.export import calibrate
+    from kpipe.datasets import read_samples
+    from kpipe.training.export import calibrate, sample_crops
     from kpipe.training.export import export as write
+    from kpipe.training.looks import LOOKS
     from kpipe.training.train import load_faces, load_run
 
+    precision = precision or ("int8" if data else "float")
+    if precision not in ("int8", "float"):
+        raise typer.BadParameter("choose int8 or float", param_hint="--precision")
+    if precision == "int8" and not data:
+        raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
     network, settings = load_run(run)
     share = settings["validation"]
     samples = [
         sample
         for part in data or []
         for sample in read_samples(part)
-        if sample.source == network.sources[0] and held_out(sample.group, share)
+        if sample.source == network.sources[0]
     ]
-    faces = load_faces(samples, share).validation
-    calibration = calibrate(network, faces)
-    write(network, output, calibration, {"kpipe.run": f"{settings}"})
+    split = load_faces(samples, share)
+    faces = split.validation
+    look = LOOKS[settings["look"]]
+    calibration = calibrate(network, look, faces)
+    crops = sample_crops(look, split.training) if precision == "int8" else None
+    write(network, look, output, calibration, {"kpipe.run": f"{settings}"}, crops)
     if faces:
         say(f"sigma calibrated on {len(faces)} faces: {calibration}")
     else:

@@ -51,3 +51,15 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in rows:
         grid.add_row(*row)
     console.print(grid, markup=False)
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """A table of results on standard output."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        grid.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        grid.add_row(*row)
+    Console(width=110, highlight=False).print(grid, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,28 @@ def train(
     negatives: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photographs without any face.")
     ] = None,
-    size: Annotated[str, typer.Option(help="small, medium or large.")] = "medium",
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER|CSV",
+            help="Labelled faces to be measured on later: copies of them in the data are left out.",
+        ),
+    ] = None,
+    negative_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the crops that show no face.")
+    ] = 0.12,
+    look: Annotated[
+        str,
+        typer.Option(
+            help="second: the points, in crops framed by the first look; first: what is a face "
+            "and roughly where its points are, in a detector's boxes."
+        ),
+    ] = "second",
+    start_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Begin with the weights of another run's network."),
+    ] = None,
+    size: Annotated[str, typer.Option(help="tiny, small, medium or large.")] = "medium",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
@@ -40,8 +62,10 @@ def train(
 ) -> None:
     """Train the network. Stopped at any time, the same command goes on from its last checkpoint.
 
-    Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json and log.csv to
-    the folder; kpipe export makes the ONNX file.
+    Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json, log.csv and
+    curves.png to
+    the folder; kpipe export makes the ONNX file. Several GPUs: torchrun --nproc-per-node N -m kpipe
+    train ...
     """
     from kpipe.cli.extras import require
 
@@ -56,18 +80,27 @@ def train(
         TimeRemainingColumn,
     )
 
-    from kpipe.cli.report import console, error, say
+    from kpipe.cli.report import console, error, say, track
     from kpipe.datasets import DatasetError, read_samples
+    from kpipe.pipeline import Pipeline
+    from kpipe.proposals import ProposalDetector
+    from kpipe.training.crops import EmptyPhoto
+    from kpipe.training.looks import LOOKS
     from kpipe.training.network import SIZES
-    from kpipe.training.train import TrainSettings, load_empty, load_faces
+    from kpipe.training.train import TrainSettings, load_empty, load_faces, load_run, with_mistakes
     from kpipe.training.train import train as run
+    from kpipe.training.twins import without_twins
 
     if size not in SIZES:
         raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
+    if look not in LOOKS:
+        raise typer.BadParameter(f"choose {', '.join(LOOKS)}", param_hint="--look")
     settings = TrainSettings(
+        look=look,
         size=size,
         steps=steps,
         batch=batch,
+        negative_share=negative_share,
         learning_rate=learning_rate,
         validation=validation,
         seed=seed,
@@ -76,12 +109,22 @@ def train(
     on_bad = skipped.append if skip_bad else None
     samples = [sample for part in data for sample in read_samples(part, on_bad)]
     faces = load_faces(samples, validation, on_bad)
-    empty = load_empty(negatives, on_bad=on_bad)[0] if negatives is not None else []
+    others = [sample for part in exclude or [] for sample in read_samples(part, on_bad)]
+    training = without_twins(faces.training, load_faces(others, 0.0, on_bad).training)
+    twins = len(faces.training) - len(training)
+    empty: list[EmptyPhoto] = []
+    if negatives is not None:
+        detector = ProposalDetector(min_score=0.05)
+        empty = load_empty(negatives, detector, on_bad=on_bad)[0]
+        pipeline = Pipeline(detector)
+        training = with_mistakes(track(training, len(training), "faces"), detector, pipeline)
+    faces = replace(faces, training=training)
     for problem in skipped:
         error(str(problem))
     say(
         f"{len(faces.training)} faces to train on, {len(faces.validation)} for validation, "
-        f"{len(skipped)} left out, {len(empty)} photographs without faces"
+        f"{len(skipped)} left out, {twins} copies of excluded ones, "
+        f"{len(empty)} photographs without faces"
     )
 
     columns = (
@@ -106,6 +149,7 @@ def train(
             faces,
             empty,
             output,
+            start=load_run(start_from)[0] if start_from is not None else None,
             workers=workers,
             checkpoint_every=checkpoint_every,
             on_step=show,

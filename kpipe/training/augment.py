@@ -1,76 +1,42 @@
-"""From a labelled photograph to one training crop: framing, light, resolution, noise, occlusion.
-
-Framing varies as the detector's boxes do. The figures in `Framing` are the spread of OpenCV's
-frontal cascades around the landmark box, after their mean offset, on the 300-W training faces:
-`benchmarks/haar_boxes.py` prints them.
-"""
+"""What a training crop goes through: light, resolution, blur, noise, occlusion."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
-from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, transform, warp
+from kpipe.preprocessor import crop_transform, face_box
+from kpipe.training.looks import Look
 
 Gray = NDArray[np.uint8]
 Rng = np.random.Generator
 
 
-@dataclass(frozen=True)
-class Framing:
-    """Standard deviations of a box around the face, in sides of it; the last is of log(side)."""
+def misframed_transform(
+    points: NDArray[np.floating], roll: float, look: Look, rng: Rng
+) -> NDArray[np.float64]:
+    """Beside a face, far too large or small for it, or far from upright: not a face for the face
+    score, which so tells where and how a face lies.
 
-    x: float
-    y: float
-    scale: float
-
-
-DETECTED = Framing(0.10, 0.06, 0.11)
-"""The first look: a box from a Haar cascade."""
-
-REFINED = Framing(0.03, 0.03, 0.05)
-"""The second look: a box from the points of the first, or of the frame before."""
-
-
-def jitter(box: NDArray[np.floating], framing: Framing, rng: Rng) -> NDArray[np.float64]:
-    """The box (4,) moved and scaled at random."""
-    side = max(box[2] - box[0], box[3] - box[1])
-    centre = (box[:2] + box[2:]) / 2 + side * rng.normal(0, (framing.x, framing.y))
-    half = side / 2 * np.exp(np.clip(rng.normal(0, framing.scale), -0.3, 0.3))
-    return np.concatenate([centre - half, centre + half])
-
-
-def random_roll(rng: Rng) -> float:
-    """Degrees: mostly small, every third face turned far."""
-    return float(rng.normal(0, 10) if rng.random() < 0.65 else rng.uniform(-55, 55))
-
-
-def face_crop(
-    gray: Gray, points: NDArray[np.float32], rng: Rng, size: int = CROP_SIZE
-) -> tuple[Gray, NDArray[np.float32]]:
-    """A randomly framed crop of a face and its points in it."""
-    roll = random_roll(rng)
-    framing = DETECTED if rng.random() < 0.6 else REFINED
-    box = jitter(face_box(points, roll), framing, rng)
-    matrix = crop_transform(box, roll, size)
-    return warp(gray, matrix, size), transform(matrix, points)
-
-
-def misframed_crop(
-    gray: Gray, points: NDArray[np.float32], rng: Rng, size: int = CROP_SIZE
-) -> Gray:
-    """A crop beside a face or far too large or small for it: not a face for the face score."""
+    Args:
+        points: (68, 2) of the face.
+        roll: of the head, degrees.
+        look: whose crop.
+        rng: draws.
+    """
     box = face_box(points)
     side = float(box[2] - box[0])
     centre = (box[:2] + box[2:]) / 2
     kind = rng.random()
-    if kind < 0.4:
+    turn = rng.normal(0, 25)
+    if kind < 0.25:
         scale = rng.uniform(0.2, 0.45)
         centre = centre + side * rng.uniform(-0.5, 0.5, 2)
-    elif kind < 0.7:
+    elif kind < 0.5:
+        scale = rng.uniform(0.8, 1.25)
+        turn = rng.uniform(80, 280)
+    elif kind < 0.75:
         scale = rng.uniform(2.3, 3.5)
         centre = centre + side * rng.uniform(-0.5, 0.5, 2)
     else:
@@ -78,8 +44,8 @@ def misframed_crop(
         angle = rng.uniform(0, 2 * np.pi)
         centre = centre + side * rng.uniform(0.75, 1.2) * np.array([np.cos(angle), np.sin(angle)])
     half = side * scale / 2
-    matrix = crop_transform(np.concatenate([centre - half, centre + half]), random_roll(rng), size)
-    return warp(gray, matrix, size)
+    box = np.concatenate([centre - half, centre + half]).astype(np.float32)
+    return crop_transform(box, roll + turn, look.crop_size, look.crop_margin)
 
 
 def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
@@ -90,28 +56,49 @@ def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
         texture: another crop, a source of things that hide a face.
         rng: decides what happens.
     """
-    if rng.random() < 0.35:
+    if rng.random() < 0.25:
         crop = _occlude(crop, texture, rng)
-    if rng.random() < 0.06:
+    if rng.random() < 0.05:
         crop = _cut(crop, rng)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         crop = _relight(crop, rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.22:
         crop = _reduce(crop, rng)
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         crop = _blur(crop, rng)
-    if rng.random() < 0.3:
-        noise = rng.normal(0, rng.uniform(1, 14), crop.shape).astype(np.float32)
-        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.2:
-        quality = int(rng.uniform(12, 80))
-        encoded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        crop = _as_gray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
+        crop = _noise(crop, rng)
+    if rng.random() < 0.15:
+        crop = _compress(crop, rng)
     return crop
+
+
+def degrade_scene(scene: Gray, rng: Rng) -> Gray:
+    """A scene (size, size) of small faces as a worse camera would have taken it."""
+    if rng.random() < 0.6:
+        scene = _relight(scene, rng)
+    if rng.random() < 0.25:
+        scene = _as_gray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.4, 1.3)))
+    if rng.random() < 0.3:
+        scene = _noise(scene, rng)
+    if rng.random() < 0.3:
+        scene = _compress(scene, rng)
+    return scene
 
 
 def _as_gray(values: object) -> Gray:
     return np.asarray(values, np.uint8)
+
+
+def _noise(crop: Gray, rng: Rng) -> Gray:
+    noise = rng.normal(0, rng.uniform(1, 14), crop.shape).astype(np.float32)
+    return _as_gray(np.clip(crop + noise, 0, 255))
+
+
+def _compress(crop: Gray, rng: Rng) -> Gray:
+    quality = int(rng.uniform(12, 80))
+    encoded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return _as_gray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
 
 
 def _occlude(crop: Gray, texture: Gray, rng: Rng) -> Gray:
@@ -151,7 +138,7 @@ def _relight(crop: Gray, rng: Rng) -> Gray:
 
 def _reduce(crop: Gray, rng: Rng) -> Gray:
     size = crop.shape[0]
-    small = int(size * np.exp(rng.uniform(np.log(0.18), np.log(0.75))))
+    small = int(np.exp(rng.uniform(np.log(max(0.18 * size, 16)), np.log(0.75 * size))))
     reduced = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
     back = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
     return _as_gray(cv2.resize(reduced, (size, size), interpolation=back))
@@ -159,8 +146,8 @@ def _reduce(crop: Gray, rng: Rng) -> Gray:
 
 def _blur(crop: Gray, rng: Rng) -> Gray:
     if rng.random() < 0.6:
-        return _as_gray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5)))
-    length = int(rng.integers(3, 12))
+        return _as_gray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5) * crop.shape[0] / 128))
+    length = int(rng.uniform(3, 12) * crop.shape[0] / 128) + 1
     kernel = np.zeros((length, length), np.float32)
     angle = rng.uniform(0, np.pi)
     reach = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from kpipe.detector import Detections
-from kpipe.preprocessor import CROP_SIZE, crop_transform, warp
+from kpipe.measures import head_pose
+from kpipe.preprocessor import crop_transform, transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import (
-    REFINED,
-    degrade,
-    face_crop,
-    jitter,
-    misframed_crop,
-    random_roll,
-)
+from kpipe.training.augment import degrade, misframed_transform
+from kpipe.training.looks import REFINED, Look, jitter
 
 Gray = NDArray[np.uint8]
 
 
+NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class LabelledFace:
-    """A face in memory: gray picture (h, w), points (68, 2), and whose labels they are."""
+    """A face in memory.
+
+    Attributes:
+        gray: picture (h, w).
+        points: (68, 2).
+        source: whose labels they are.
+        mistakes: where the detector sees other faces, of which there are none.
+    """
 
     gray: Gray
     points: NDArray[np.float32]
     source: str
+    mistakes: Detections = NOTHING
+
+    @cached_property
+    def roll(self) -> float:
+        """Degrees, from the points."""
+        return head_pose(self.points).roll
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     an uninterrupted one would have seen.
 
     Args:
+        look: what the crops are to show.
         faces: the labelled faces, by label set.
         shares: how often each label set is drawn.
         empty: photographs without faces; with the misframed faces they make up `negative_share`.
@@ -57,6 +70,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     def __init__(
         self,
+        look: Look,
         faces: dict[str, list[LabelledFace]],
         shares: dict[str, float],
         empty: Sequence[EmptyPhoto],
@@ -64,6 +78,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         length: int,
         seed: int,
     ) -> None:
+        self.look = look
         self.sources = list(faces)
         self.faces = faces
         weights = np.array([shares[source] for source in self.sources])
@@ -85,11 +100,12 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         if rng.random() < self.negative_share:
             crop, points = self._negative(face, rng), np.zeros_like(face.points)
             return degrade(crop, texture, rng)[None], points, source, False
-        crop, points = face_crop(face.gray, face.points, rng)
+        matrix = self.look.random_transform(face.points, face.roll, rng)
+        crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             points = points[IBUG68.mirror]
-            points[:, 0] = CROP_SIZE - 1 - points[:, 0]
+            points[:, 0] = self.look.crop_size - 1 - points[:, 0]
         return degrade(crop, texture, rng)[None], points, source, True
 
     def _any_face(self, source: int, rng: np.random.Generator) -> LabelledFace:
@@ -102,19 +118,32 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
             gray = self.empty[int(rng.integers(len(self.empty)))].gray
         else:
             gray = self._any_face(int(rng.integers(len(self.sources))), rng).gray
-        return warp(gray, crop_transform(_random_box(gray, rng), rng.uniform(-180, 180)))
+        return self._cut(gray, self._transform(_random_box(gray, rng), rng.uniform(-180, 180)))
+
+    def _transform(self, box: NDArray[np.floating], roll: float) -> NDArray[np.float64]:
+        return crop_transform(box, roll, self.look.crop_size, self.look.crop_margin)
+
+    def _cut(self, gray: Gray, matrix: NDArray[np.float64]) -> Gray:
+        return warp(gray, matrix, self.look.crop_size)
 
     def _negative(self, face: LabelledFace, rng: np.random.Generator) -> Gray:
-        if not self.empty or rng.random() < 0.25:
-            return misframed_crop(face.gray, face.points, rng)
+        kind = rng.random()
+        if kind < 0.25 and len(face.mistakes.boxes):
+            return self._mistake(face.gray, face.mistakes, rng)
+        if kind < 0.5 or not self.empty:
+            matrix = misframed_transform(face.points, face.roll, self.look, rng)
+            return self._cut(face.gray, matrix)
         photo = self.empty[int(rng.integers(len(self.empty)))]
-        boxes, rolls = photo.mistakes
-        if len(boxes) and rng.random() < 0.75:
-            chosen = int(rng.integers(len(boxes)))
-            box, roll = jitter(boxes[chosen], REFINED, rng), float(rolls[chosen])
-        else:
-            box, roll = _random_box(photo.gray, rng), 0.0
-        crop = warp(photo.gray, crop_transform(box, roll + random_roll(rng)))
+        if len(photo.mistakes.boxes) and rng.random() < 0.75:
+            return self._mistake(photo.gray, photo.mistakes, rng)
+        matrix = self._transform(_random_box(photo.gray, rng), rng.normal(0, self.look.roll))
+        return self._cut(photo.gray, matrix)
+
+    def _mistake(self, gray: Gray, mistakes: Detections, rng: np.random.Generator) -> Gray:
+        chosen = int(rng.integers(len(mistakes.boxes)))
+        box = jitter(mistakes.boxes[chosen], REFINED, rng)
+        roll = float(mistakes.rolls[chosen]) + rng.normal(0, self.look.roll)
+        crop = self._cut(gray, self._transform(box, roll))
         return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 

@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from kpipe.media.images import write_file
-from kpipe.preprocessor import CROP_MARGIN, CROP_SIZE, crop_transform, face_box, transform, warp
+from kpipe.preprocessor import transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import REFINED, degrade, jitter
+from kpipe.training.augment import degrade
 from kpipe.training.crops import LabelledFace
+from kpipe.training.looks import Look
 from kpipe.training.network import LandmarkNetwork
+from kpipe.training.quantise import quantised
 
 DRAWS = 8
 """Times each face is framed for the calibration."""
@@ -43,15 +46,15 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(network: LandmarkNetwork, faces: Sequence[LabelledFace]) -> Calibration:
+def calibrate(network: LandmarkNetwork, look: Look, faces: Sequence[LabelledFace]) -> Calibration:
     """Calibration on held-out faces, framed and degraded in several ways, as photographs are."""
     if not faces:
         return Calibration()
     rng = np.random.default_rng(0)
     distances, sigmas = [], []
     for draw in range(DRAWS):
-        matrices = [crop_transform(jitter(face_box(face.points), REFINED, rng)) for face in faces]
-        crops = [warp(face.gray, matrix) for face, matrix in zip(faces, matrices)]
+        matrices = [look.random_transform(face.points, face.roll, rng) for face in faces]
+        crops = [warp(face.gray, matrix, look.crop_size) for face, matrix in zip(faces, matrices)]
         points = [transform(matrix, face.points) for face, matrix in zip(faces, matrices)]
         if draw % 2:
             # What hides a part of one face is taken from the next.
@@ -68,6 +71,18 @@ def calibrate(network: LandmarkNetwork, faces: Sequence[LabelledFace]) -> Calibr
     return Calibration(factor, *(float(q) for q in np.quantile(ratios, (0.5, 0.9))))
 
 
+def sample_crops(look: Look, faces: Sequence[LabelledFace], count: int = 256) -> NDArray[np.uint8]:
+    """Crops (count, side, side) as the network meets them, every second one degraded."""
+    rng = np.random.default_rng(0)
+    crops: list[NDArray[np.uint8]] = []
+    for index in range(count):
+        face = faces[int(rng.integers(len(faces)))]
+        matrix = look.random_transform(face.points, face.roll, rng)
+        crop = warp(face.gray, matrix, look.crop_size)
+        crops.append(degrade(crop, crops[-1], rng) if index % 2 else crop)
+    return np.stack(crops)
+
+
 class _Exported(nn.Module):
     def __init__(self, network: LandmarkNetwork, factor: float) -> None:
         super().__init__()
@@ -81,7 +96,12 @@ class _Exported(nn.Module):
 
 
 def export(
-    network: LandmarkNetwork, path: Path, calibration: Calibration, notes: dict[str, str]
+    network: LandmarkNetwork,
+    look: Look,
+    path: Path,
+    calibration: Calibration,
+    notes: dict[str, str],
+    crops: NDArray[np.uint8] | None = None,
 ) -> None:
     """Writes an ONNX file.
 
@@ -91,9 +111,12 @@ def export(
 
     Args:
         network: trained.
+        look: what its crops show.
         path: of the file.
         calibration: of sigma.
         notes: further metadata.
+        crops: (n, side, side) uint8, to quantise for: convolutions then run in 8-bit integers.
+            Without them all stays float.
 
     Raises:
         ImageError: the file cannot be written.
@@ -105,7 +128,7 @@ def export(
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (torch.zeros(1, 1, CROP_SIZE, CROP_SIZE, dtype=torch.uint8),),
+            (torch.zeros(1, 1, look.crop_size, look.crop_size, dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]
             dynamo=False,
             input_names=["crops"],
@@ -117,12 +140,14 @@ def export(
     _flush_denormals(model)
     metadata = {
         "kpipe.scheme": IBUG68.name,
-        "kpipe.crop_size": str(CROP_SIZE),
-        "kpipe.crop_margin": str(CROP_MARGIN),
+        "kpipe.crop_size": str(look.crop_size),
+        "kpipe.crop_margin": str(look.crop_margin),
         "kpipe.sigma_bound50": f"{calibration.bound50:.4f}",
         "kpipe.sigma_bound90": f"{calibration.bound90:.4f}",
         **notes,
     }
+    if crops is not None:
+        model = quantised(model, crops)
     onnx.helper.set_model_props(model, metadata)
     write_file(path, model.SerializeToString())
 

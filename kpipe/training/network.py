@@ -25,6 +25,7 @@ class NetworkSize:
 
 
 SIZES = {
+    "tiny": NetworkSize((24, 48, 96, 128), 32, 1),
     "small": NetworkSize((32, 64, 128, 192), 48, 1),
     "medium": NetworkSize((32, 64, 128, 192), 48, 2),
     "large": NetworkSize((96, 192, 320, 384), 128, 3),

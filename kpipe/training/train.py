@@ -5,27 +5,31 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from kpipe.datasets import DatasetError, Sample, held_out
-from kpipe.detector import HaarDetector
+from kpipe.detector import Detections, Detector
 from kpipe.media.images import ImageError, read_image
 from kpipe.opencv import cv2
-from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, to_gray, transform, warp
+from kpipe.pipeline import Pipeline
+from kpipe.preprocessor import face_box, to_gray, transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import DETECTED, jitter
-from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace
+from kpipe.training.crops import NOTHING, CropStream, EmptyPhoto, LabelledFace
+from kpipe.training.curves import draw_curves
+from kpipe.training.looks import LOOKS, Look
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
 
@@ -46,9 +50,10 @@ class TrainSettings:
     """All that decides what a run learns.
 
     Attributes:
+        look: a key of `LOOKS`: what the network's crops show.
         size: a key of `SIZES`.
         steps: optimiser steps.
-        batch: crops a step.
+        batch: crops a step and process.
         learning_rate: of AdamW at its peak; linear warm-up, then a cosine to zero.
         weight_decay: of AdamW.
         ema_decay: of the moving average of the weights, which is what is kept.
@@ -59,6 +64,7 @@ class TrainSettings:
         seed: repeats the run.
     """
 
+    look: str = "second"
     size: str = "medium"
     steps: int = 20_000
     batch: int = 64
@@ -108,12 +114,42 @@ def load_faces(
     return split
 
 
+def with_mistakes(
+    faces: Iterable[LabelledFace], detector: Detector, pipeline: Pipeline
+) -> list[LabelledFace]:
+    """The faces, each with what a detector wrongly takes for faces around it.
+
+    Args:
+        faces: labelled faces; the photographs may show others, which nobody has labelled.
+        detector: whose mistakes to note.
+        pipeline: what its first look takes for a face is none of them.
+    """
+    noted = []
+    for face in faces:
+        boxes, rolls = detector(face.gray)
+        box = face_box(face.points)
+        away = (boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2
+        far = np.abs(away).max(axis=1) > BESIDE * (box[2] - box[0])
+        others = Detections(boxes[far][:NOTED], rolls[far][:NOTED])
+        none = pipeline.first_look(face.gray, others).scores < 0.5
+        noted.append(replace(face, mistakes=Detections(others.boxes[none], others.rolls[none])))
+    return noted
+
+
+NOTED = 8
+"""Mistakes of the detector, the most probable ones, that are kept of one photograph of a face."""
+
+BESIDE = 0.8
+"""From so many sides of a face's box on, a candidate is not that face."""
+
+
 def load_empty(
     folder: Path,
+    detector: Detector | None,
     validation: float = EMPTY_VALIDATION,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> tuple[list[EmptyPhoto], list[EmptyPhoto]]:
-    """Photographs without faces and where the detector errs on them.
+    """Photographs without faces and where a detector errs on them.
 
     Returns:
         Those to train on, and those kept out to measure the face score on.
@@ -123,7 +159,6 @@ def load_empty(
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    detector = HaarDetector()
     parts: tuple[list[EmptyPhoto], list[EmptyPhoto]] = ([], [])
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         try:
@@ -133,7 +168,7 @@ def load_empty(
                 raise DatasetError(str(error)) from None
             on_bad(DatasetError(str(error)))
             continue
-        photo = EmptyPhoto(gray, detector(gray))
+        photo = EmptyPhoto(gray, detector(gray) if detector is not None else NOTHING)
         parts[held_out(path.name, validation)].append(photo)
     if not any(parts):
         raise DatasetError(f"{folder}: no picture in it")
@@ -146,17 +181,22 @@ def train(
     empty: Sequence[EmptyPhoto],
     folder: Path,
     *,
+    start: LandmarkNetwork | None = None,
     workers: int = 2,
     checkpoint_every: int = 500,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> LandmarkNetwork:
     """Trains, or goes on where the checkpoint in `folder` stands.
 
+    Started by torchrun in several processes, each takes batches of its own on a GPU of its own, and
+    the first one writes.
+
     Args:
         settings: of the run; a checkpoint of other settings is refused.
         split: the faces.
         empty: photographs without faces.
-        folder: gets `checkpoint.pt`, `settings.json` and `log.csv`.
+        folder: gets `checkpoint.pt`, `settings.json`, `log.csv` and `curves.png`.
+        start: a network whose weights to begin with, where they fit.
         workers: processes that make crops.
         checkpoint_every: steps between checkpoints and validations.
         on_step: called with the step's number and the figures of it.
@@ -178,8 +218,12 @@ def train(
     validation = [face for face in split.validation if face.source == sources[0]]
 
     torch.manual_seed(settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    together = Workers.join()
+    device = together.device
+    look = LOOKS[settings.look]
     network = LandmarkNetwork(SIZES[settings.size], sources).to(device)
+    if start is not None:
+        _begin_with(network, start)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         _weight_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
@@ -190,7 +234,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     recorded = json.loads(json.dumps(asdict(settings)))
     recorded["data"] = {source: len(faces[source]) for source in sources}
-    start = 0
+    recorded["processes"] = together.count
+    done = 0
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = _load(checkpoint)
@@ -199,46 +244,60 @@ def train(
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
-    (folder / "settings.json").write_text(json.dumps(recorded, indent=2) + "\n")
+        done = state["step"]
+    if together.rank == 0:
+        (folder / "settings.json").write_text(json.dumps(recorded, indent=2) + "\n")
 
     shares = {source: settings.shares.get(source, 1.0) for source in sources}
     stream = CropStream(
+        look,
         faces,
         shares,
         empty,
         settings.negative_share,
-        settings.steps * settings.batch,
+        settings.steps * settings.batch * together.count,
         settings.seed,
     )
     loader = DataLoader(
         stream,
         batch_size=settings.batch,
-        sampler=range(start * settings.batch, len(stream)),
+        sampler=range(
+            done * settings.batch * together.count + together.rank, len(stream), together.count
+        ),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
         multiprocessing_context="forkserver" if workers else None,
     )
-    label_weights = torch.tensor([settings.label_weights.get(s, 1.0) for s in sources])
-    network.train()
+    label_weights = [settings.label_weights.get(s, 1.0) for s in sources]
+    objective = together.replicate(Objective(network, label_weights, settings.loss))
+    objective.train()
     recent: list[dict[str, float]] = []
     columns = ["loss", "face"]
-    columns += [f"{part}_{s}" for s in sources for part in ("coordinates", "heatmap", "error")]
-    for step, batch in enumerate(loader, start + 1):
+    columns += [f"{part}_{s}" for s in sources for part in PARTS]
+    for step, batch in enumerate(loader, done + 1):
         warm_up = min(WARM_UP / settings.steps, 0.1)
         rate = settings.learning_rate * schedule(step / settings.steps, warm_up)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        figures = _step(network, optimiser, batch, sources, label_weights, settings.loss, device)
+        loss, parts = objective(*(part.to(device, non_blocking=True) for part in batch))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimiser.step()
         averaged.update_parameters(network)
+        if together.rank:
+            continue
+        figures = {name: float(value) for name, value in parts.items()}
         recent.append(figures)
         if step % checkpoint_every == 0 or step == settings.steps:
             row = {name: _mean(f[name] for f in recent if name in f) for name in columns}
             recent.clear()
             if validation:
-                row["validation_nme"] = validation_nme(_network_of(averaged), validation, device)
+                row["validation_nme"] = validation_nme(
+                    _network_of(averaged), look, validation, device
+                )
             _log(folder / "log.csv", {"step": step, "learning_rate": rate, **row})
             state = {
                 "step": step,
@@ -250,10 +309,24 @@ def train(
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
+            draw_curves(folder / "log.csv", folder / "curves.png")
             figures |= row
         if on_step is not None:
             on_step(step, figures)
     return _network_of(averaged).eval()
+
+
+def _begin_with(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
+    """Takes over every weight of the same name and shape.
+
+    Raises:
+        TrainingError: none fits.
+    """
+    own = network.state_dict()
+    fitting = {k: v for k, v in start.state_dict().items() if k in own and v.shape == own[k].shape}
+    if len(fitting) < len(own) / 2:
+        raise TrainingError("the network to start from is of another size")
+    network.load_state_dict(fitting, strict=False)
 
 
 def _network_of(averaged: AveragedModel) -> LandmarkNetwork:
@@ -297,10 +370,10 @@ def schedule(progress: float, warm_up: float) -> float:
 
 @torch.no_grad()
 def validation_nme(
-    network: LandmarkNetwork, faces: Sequence[LabelledFace], device: torch.device
+    network: LandmarkNetwork, look: Look, faces: Sequence[LabelledFace], device: torch.device
 ) -> float:
-    """NME in percent over faces framed as a detector would, the same framing every time."""
-    crops, points, scales = validation_crops(faces)
+    """NME in percent over faces framed as the look frames them, the same way every time."""
+    crops, points, scales = validation_crops(look, faces)
     network.eval()
     predicted = torch.cat(
         [
@@ -314,61 +387,111 @@ def validation_nme(
 
 
 def validation_crops(
-    faces: Sequence[LabelledFace],
+    look: Look, faces: Sequence[LabelledFace]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Crops (n, 1, side, side), points in them (n, 68, 2), and inter-ocular distances (n,)."""
     rng = np.random.default_rng(0)
     crops, points = [], []
     for face in faces:
-        matrix = crop_transform(jitter(face_box(face.points), DETECTED, rng))
-        crops.append(warp(face.gray, matrix)[None].astype(np.float32))
+        matrix = look.random_transform(face.points, face.roll, rng)
+        crops.append(warp(face.gray, matrix, look.crop_size)[None].astype(np.float32))
         points.append(transform(matrix, face.points))
     labels = np.stack(points)
     right, left = IBUG68.ocular
     return np.stack(crops), labels, np.linalg.norm(labels[:, right] - labels[:, left], axis=1)
 
 
-def _step(
-    network: LandmarkNetwork,
-    optimiser: torch.optim.Optimizer,
-    batch: Sequence[Tensor],
-    sources: tuple[str, ...],
-    label_weights: Tensor,
-    weights: LossWeights,
-    device: torch.device,
-) -> dict[str, float]:
-    crops, points, source, is_face = (part.to(device, non_blocking=True) for part in batch)
-    crops = crops.float().contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16):
-        features, deepest = network.features(crops)
-        face = network.face_logit(deepest)
-    score = torch.nn.functional.binary_cross_entropy_with_logits(face, is_face.float())
-    loss = weights.face * score
-    figures = {"face": score.detach()}
-    for index, name in enumerate(sources):
-        chosen = (is_face & (source == index)).nonzero().squeeze(1)
-        if not len(chosen):
-            continue
-        with torch.autocast(device.type, torch.bfloat16):
-            prediction = network.landmarks(features[chosen], name)
-        coordinates, heatmap, error = landmark_losses(prediction, points[chosen], CROP_SIZE)
-        each = weights.coordinates * coordinates + weights.heatmap * heatmap + weights.error * error
-        loss = loss + label_weights[index] * each.sum() / len(crops)
-        figures[f"coordinates_{name}"] = coordinates.detach().mean()
-        figures[f"heatmap_{name}"] = heatmap.detach().mean()
-        figures[f"error_{name}"] = error.detach().mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-    optimiser.step()
-    return {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}
+class Objective(nn.Module):
+    """What a run minimises: the network with its losses, one module, so that it can be replicated.
+
+    Args:
+        network: to train.
+        label_weights: weight of each of the network's label sets.
+        weights: of the terms of the loss.
+    """
+
+    def __init__(
+        self, network: LandmarkNetwork, label_weights: Sequence[float], weights: LossWeights
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.label_weights = label_weights
+        self.weights = weights
+
+    def forward(
+        self, crops: Tensor, points: Tensor, source: Tensor, is_face: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch of `CropStream`, and its parts."""
+        network, weights = self.network, self.weights
+        crops = crops.float().contiguous(memory_format=torch.channels_last)
+        device = crops.device.type
+        with torch.autocast(device, torch.bfloat16):
+            features, deepest = network.features(crops)
+            face = network.face_logit(deepest)
+        score = torch.nn.functional.binary_cross_entropy_with_logits(face, is_face.float())
+        loss = weights.face * score
+        figures = {"face": score.detach()}
+        for index, name in enumerate(network.sources):
+            chosen = (is_face & (source == index)).nonzero().squeeze(1)
+            if not len(chosen):
+                continue
+            with torch.autocast(device, torch.bfloat16):
+                prediction = network.landmarks(features[chosen], name)
+            parts = landmark_losses(prediction, points[chosen], crops.shape[3])
+            factors = (weights.coordinates, weights.heatmap, weights.error)
+            each = sum((factor * part for factor, part in zip(factors, parts)), torch.zeros(()))
+            loss = loss + self.label_weights[index] * each.sum() / len(crops)
+            for part, value in zip(PARTS, parts):
+                figures[f"{part}_{name}"] = value.detach().mean()
+        return loss, {"loss": loss.detach(), **figures}
+
+
+PARTS = ("coordinates", "heatmap", "error")
+"""Of the loss of the points, as `landmark_losses` returns them."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of a run that torchrun started, or this one alone.
+
+    Attributes:
+        rank: of this process.
+        count: of processes.
+        device: of this process.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @classmethod
+    def join(cls) -> Workers:
+        """Meets the other processes, if there are any: each takes a GPU, or its share of CPU."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        gpu = torch.cuda.is_available()
+        device = torch.device("cuda", local) if gpu else torch.device("cpu")
+        if gpu:
+            torch.cuda.set_device(device)
+        if count == 1:
+            return cls(0, 1, device)
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if gpu else "gloo")
+        return cls(distributed.get_rank(), count, device)
+
+    def replicate(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over the processes."""
+        if self.count == 1:
+            return module
+        # A batch need not hold faces of every label set.
+        return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean([*values] or [math.nan]))
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
     """A worker's OpenCV keeps to its own process: its threads would fight with torch's."""
     cv2.setNumThreads(1)
 

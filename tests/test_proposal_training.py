@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kpipe.datasets import read_samples  # noqa: E402
+from kpipe.preprocessor import face_box  # noqa: E402
+from kpipe.proposals import NOMINAL_SIDE, STRIDE, ProposalDetector  # noqa: E402
+from kpipe.training.crops import NOTHING, EmptyPhoto, LabelledFace  # noqa: E402
+from kpipe.training.proposals import (  # noqa: E402
+    ProposalNetwork,
+    SceneStream,
+    export,
+    loss,
+    train,
+)
+from kpipe.training.train import load_faces  # noqa: E402
+
+
+@pytest.fixture
+def faces(labelled: Path) -> list[LabelledFace]:
+    return load_faces(read_samples(labelled), 0.0).training
+
+
+def scenes(faces: list[LabelledFace], length: int = 40) -> SceneStream:
+    texture = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
+    return SceneStream(faces, [EmptyPhoto(texture, NOTHING)], length, seed=0)
+
+
+def test_targets_lie_on_faces(faces: list[LabelledFace]) -> None:
+    """What the targets say of a face is what the landmark pipeline sees there."""
+    stream = scenes(faces, 200)
+    marked = 0
+    for index in range(len(stream)):
+        scene, targets = stream[index]
+        assert scene.shape == (1, 128, 128) and scene.dtype == np.uint8
+        hit = targets[7] > 0
+        marked += hit.any()
+        assert (targets[0][hit] == 1).all() and (targets[6][hit] == 1).all()
+        assert np.hypot(targets[4], targets[5])[hit] == pytest.approx(1, abs=1e-4)
+        assert (np.abs(targets[1:3][:, hit]) <= 1).all()
+        sides = NOMINAL_SIDE * np.exp(targets[3][hit])
+        assert ((sides > 14) & (sides < 36)).all()
+    assert 0.3 * len(stream) < marked < 0.9 * len(stream)
+    again = scenes(faces, 200)
+    assert (again[7][0] == stream[7][0]).all()
+
+
+def test_the_loss_is_least_at_the_truth(faces: list[LabelledFace]) -> None:
+    targets = torch.stack([torch.from_numpy(scenes(faces)[k][1]) for k in range(16)])
+    truth = targets[:, :6].clone()
+    truth[:, 0] = (truth[:, 0] - 0.5) * 20
+    right = sum(float(part) for part in loss(truth, targets))
+    assert right < 0.01
+    for channel in range(6):
+        wrong = truth.clone()
+        wrong[:, channel] += 1.0 if channel else -8.0
+        assert sum(float(part) for part in loss(wrong, targets)) > right + 0.1
+
+
+def test_a_trained_network_finds_the_faces_it_saw(
+    faces: list[LabelledFace], tmp_path: Path
+) -> None:
+    network = train(faces, [], tmp_path / "run", steps=150, batch=16, workers=0)
+    stream = scenes(faces, 20)
+    pictures = np.concatenate([stream[k][0] for k in range(20)])
+    export(network, tmp_path / "float.onnx")
+    export(network, tmp_path / "int8.onnx", pictures)
+    for name in ("float", "int8"):
+        detector = ProposalDetector(tmp_path / f"{name}.onnx", min_score=0.05)
+        found = 0
+        for face in faces:
+            box = face_box(face.points)
+            boxes = detector(face.gray).boxes
+            away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
+            found += bool((away < 0.4 * (box[2] - box[0])).any())
+        assert found >= len(faces) - 1
+    resumed = train(faces, [], tmp_path / "run", steps=150, batch=16, workers=0)
+    for a, b in zip(network.parameters(), resumed.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_the_network_is_fully_convolutional() -> None:
+    network = ProposalNetwork().eval()
+    with torch.no_grad():
+        maps = network(torch.zeros(2, 1, 64, 96))
+    assert maps.shape == (2, 6, 64 // STRIDE, 96 // STRIDE)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kpipe import Faces
+from kpipe.opencv import cv2
+from kpipe.predictor import SECOND_LOOK, ModelError
+from kpipe.preprocessor import face_box, to_gray, transform
+from kpipe.proposals import ProposalDetector
+from kpipe.resources import packaged
+
+
+def near(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which boxes have nearly the place and size of one."""
+    side = box[2] - box[0]
+    away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
+    ratio = (boxes[:, 2] - boxes[:, 0]) / side
+    return np.asarray((away < 0.25 * side) & (ratio > 0.6) & (ratio < 1.6))
+
+
+@pytest.mark.parametrize("angle", [0, 45, 100, 180, -60])
+def test_a_face_at_any_roll(
+    portrait: NDArray[np.uint8], portrait_faces: Faces, angle: float
+) -> None:
+    face = portrait_faces[0]
+    x, y = (float(v) for v in face.points.mean(axis=0))
+    matrix = np.array(cv2.getRotationMatrix2D((x, y), -angle, 1.0))
+    turned = np.asarray(cv2.warpAffine(to_gray(portrait), matrix, portrait.shape[1::-1]), np.uint8)
+    boxes, rolls = ProposalDetector()(turned)
+    hit = near(boxes, face_box(transform(matrix, face.points), angle))
+    assert hit.any()
+    assert face.pose is not None
+    away = np.abs((rolls[hit] - angle - face.pose.roll + 180) % 360 - 180)
+    assert away.min() < 25
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_size_of_the_picture_does_not_move_the_boxes(
+    portrait: NDArray[np.uint8], portrait_faces: Faces, scale: float
+) -> None:
+    resized = cv2.resize(to_gray(portrait), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    boxes = ProposalDetector()(np.asarray(resized, np.uint8)).boxes
+    expected = (face_box(portrait_faces[0].points) + 0.5) * scale - 0.5
+    assert near(boxes, expected.astype(np.float32)).any()
+
+
+def test_only_upright_heads_and_only_so_many(portrait: NDArray[np.uint8]) -> None:
+    gray = to_gray(portrait)
+    every = ProposalDetector(min_score=0.001)(gray)
+    assert np.abs(every.rolls).max() > 45
+    upright = ProposalDetector(min_score=0.001, max_roll=45)(gray)
+    assert 0 < len(upright.rolls) < len(every.rolls) and np.abs(upright.rolls).max() <= 45
+    assert len(ProposalDetector(min_score=0.001, limit=5)(gray).rolls) == 5
+
+
+def test_faces_below_the_smallest_are_not_looked_for(
+    portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    box = face_box(portrait_faces[0].points)
+    boxes = ProposalDetector(min_face=3 * float(box[2] - box[0]))(to_gray(portrait)).boxes
+    assert not near(boxes, box).any()
+
+
+def test_nothing_in_an_empty_picture_or_a_pixel() -> None:
+    for shape in ((300, 400), (1, 1), (3000, 1), (1, 3000)):
+        found = ProposalDetector()(np.full(shape, 128, np.uint8))
+        assert found.boxes.shape == (0, 4) and found.rolls.shape == (0,)
+
+
+def test_files_that_are_no_proposal_network(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"missing\.onnx: no such model file"):
+        ProposalDetector(tmp_path / "missing.onnx")
+    with pytest.raises(ModelError, match="not a proposal network"):
+        ProposalDetector(packaged(SECOND_LOOK))

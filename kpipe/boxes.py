@@ -16,7 +16,7 @@ COLUMNS = ("image", "x0", "y0", "x1", "y1")
 ROLLS = (-40.0, 0.0, 40.0)
 """Degrees that the head in a box may be turned by: the box does not tell."""
 
-FRAMINGS = ((0.0, 1.0), (0.14, 0.86))
+FRAMINGS = ((0.0, 1.0), (0.09, 0.77))
 """What a box of a face may mean: the landmarks' own, or the whole face up to the hair. The square
 around the landmarks lies so far below its centre and is so long, in sides of the box; the first
 look tells which fits."""

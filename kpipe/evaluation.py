@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from kpipe.datasets import DatasetError, Sample
 from kpipe.detector import Detections
 from kpipe.faces import Faces
+from kpipe.measures import head_pose
 from kpipe.opencv import cv2
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessor import face_box, transform
@@ -63,6 +65,7 @@ class Errors:
         sigma: (n, 68) the stated expected error, pixels.
         sigma_bounds: below so many sigma a point's error should be in 50 and in 90 % of cases.
         samples: (n,) which of the evaluated samples each face is.
+        brightness: (n,) mean gray level inside the labelled outline.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Errors:
     sigma: Array
     sigma_bounds: tuple[float, float]
     samples: NDArray[np.intp]
+    brightness: Array
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -213,6 +217,7 @@ def evaluate(
     """
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
+    brightness: list[float] = []
     labels: list[NDArray[np.float32]] = []
     found: list[Measured] = []
     jittered: list[Measured] = []
@@ -226,6 +231,7 @@ def evaluate(
             on_bad(error)
             continue
         chosen.append(index)
+        brightness.append(_brightness(gray, points))
         labels.append(points)
         found.append(nearest(pipeline(gray), points) or NOTHING)
         box = face_box(points, alteration.turn)
@@ -248,6 +254,7 @@ def evaluate(
             np.stack([m.sigma for m in measured]).astype(np.float64),
             pipeline.predictor.sigma_bounds,
             np.array(chosen).repeat(each),
+            np.array(brightness).repeat(each),
         )
 
     return [
@@ -255,6 +262,46 @@ def evaluate(
         errors("true box, jittered", jittered),
         errors("true box", framed),
     ]
+
+
+def _brightness(gray: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    outline = np.zeros_like(gray)
+    cv2.fillConvexPoly(outline, cv2.convexHull(points).round().astype(np.int32), 255)
+    return float(cv2.mean(gray, mask=outline)[0])
+
+
+def groups(result: Errors) -> list[tuple[str, int, float, float]]:
+    """How the error differs between kinds of faces: name, count, NME, failure rate in percent.
+
+    The kinds are what labels and pixels show: how far the head is turned (from the labelled
+    points), how open the mouth is, how bright the face, how large.
+    """
+    poses = [head_pose(points) for points in result.truth]
+    yaw, pitch, roll = np.abs(np.array(poses)).T
+    ocular = ocular_distance(result.truth)
+    inner = [IBUG68.names.index(name) for name in INNER_LIPS]
+    gap = np.linalg.norm(result.truth[:, inner[0]] - result.truth[:, inner[1]], axis=1) / ocular
+    side = np.ptp(result.truth, axis=1).max(axis=1)
+    rows = []
+    for name, values, bounds in (
+        ("yaw, °", yaw, (0, 10, 20, 30, 180)),
+        ("pitch, °", pitch, (0, 10, 20, 180)),
+        ("roll, °", roll, (0, 10, 30, 180)),
+        ("lips apart, of the inter-ocular distance", gap, (0, 0.05, 0.2, 10)),
+        ("brightness, 0-255", result.brightness, (0, 70, 110, 150, 256)),
+        ("face's box, pixels", side, (0, 40, 80, 160, 1e9)),
+    ):
+        for low, high in pairwise(bounds):
+            those = (values >= low) & (values < high)
+            if those.any():
+                faces = result.faces[those]
+                failed = float((~(faces <= FAILURE)).mean() * 100)
+                label = f"{name}: {low} to {high}" if high < bounds[-1] else f"{name}: from {low}"
+                rows.append((label, int(those.sum()), _mean(faces), failed))
+    return rows
+
+
+INNER_LIPS = ("upper_lip_inner", "lower_lip_inner")
 
 
 def nearest(faces: Faces, points: NDArray[np.float32]) -> Measured | None:

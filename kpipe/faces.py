@@ -37,7 +37,7 @@ class Face:
 
     Attributes:
         box: (4,) float32, x0, y0, x1, y1: the square around the whole face, forehead to
-            chin, as a Haar cascade would frame it.
+            chin.
         score: probability that this is a face, 0 to 1.
         points: (n, 2) float32.
         sigma: (n,) float32: expected distance of each point from where it really is, pixels.

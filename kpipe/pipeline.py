@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,16 +13,26 @@ from kpipe.detector import Detections, Detector
 from kpipe.faces import Face, Faces
 from kpipe.measures import head_pose
 from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
-from kpipe.preprocessor import crop_transform, face_box, invert, outer_box, to_gray, transform, warp
+from kpipe.preprocessor import (
+    Pyramid,
+    crop_transform,
+    face_box,
+    invert,
+    outer_box,
+    to_gray,
+    transform,
+    warp,
+)
 from kpipe.proposals import ProposalDetector
 from kpipe.resources import packaged
 
-MIN_SCORE = 0.9
-"""Least probability of a face that is reported. On held-out photographs faces score above 0.99 and
-hardly anything else comes near."""
+MIN_SCORE = 0.8
+"""Least probability of a face that is reported. Of held-out faces, turned and reduced to as little
+as 16 pixels, no more are lost than at 0.2; of 50 held-out photographs without faces, each seen in
+three ways, three show one."""
 
 
-PROMISING = 0.5
+PROMISING = 0.2
 """Least probability, at the first look, of a face that gets a second one."""
 
 
@@ -65,7 +76,7 @@ class Pipeline:
         *,
         first: LandmarkPredictor | None = None,
         min_score: float = MIN_SCORE,
-        overlap: float = 0.35,
+        overlap: float = 0.2,
         threads: int = 0,
     ) -> None:
         self.detector = detector or ProposalDetector(threads=threads)
@@ -109,26 +120,32 @@ class Pipeline:
     def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """Points in the boxes that a detector gave."""
         frames = list(zip(detections.boxes, (float(roll) for roll in detections.rolls)))
-        return _look(gray, frames, self.first)
+        return _look(Pyramid(gray).warp, frames, self.first)
 
     def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
         """Points in upright crops framed by the points of a first look."""
         rolls = [head_pose(points).roll for points in first.points]
         frames = [(face_box(points, roll), roll) for points, roll in zip(first.points, rolls)]
-        return _look(gray, frames, self.predictor)
+        return _look(partial(warp, gray), frames, self.predictor)
 
 
 def _look(
-    gray: NDArray[np.uint8],
+    cut: Callable[[NDArray[np.float64], int], NDArray[np.uint8]],
     frames: Sequence[tuple[NDArray[np.floating], float]],
     predictor: LandmarkPredictor,
 ) -> Landmarks:
-    """What a network sees in boxes of a picture, each turned upright by its roll."""
+    """What a network sees in boxes of a picture, each turned upright by its roll.
+
+    Args:
+        cut: the square of a picture that a matrix and a size say, as `kpipe.preprocessor.warp`.
+        frames: boxes and rolls.
+        predictor: the network.
+    """
     size, margin = predictor.crop_size, predictor.crop_margin
     matrices = [crop_transform(box, roll, size, margin) for box, roll in frames]
     crops = np.zeros((len(matrices), size, size), np.uint8)
     for crop, matrix in zip(crops, matrices):
-        crop[:] = warp(gray, matrix, size)
+        crop[:] = cut(matrix, size)
     points, sigma, face = predictor(crops)
     for index, matrix in enumerate(matrices):
         inverse = invert(matrix)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
 
-OUTER_SHIFT, OUTER_SCALE = 0.15, 0.88
-"""A Haar cascade's window has its centre so far above the centre of the landmarks' square, in sides
-of the window, and that square's side is so many of its sides."""
+OUTER_SCALE, FOREHEAD = 1.3, 0.12
+"""The square around the whole face has a side so many times that of the landmarks' square, and its
+centre lies so many sides of that above: it ends just below the chin, and leaves room for the
+forehead, which has no points."""
 
 CROP_SIZE = 128
 """Side of the network's input, pixels."""
@@ -43,11 +44,7 @@ def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.floa
 
 
 def outer_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.float32]:
-    """The square around the whole face, forehead to chin, as a Haar cascade would frame it.
-
-    What users and labels of detection call the box of a face. Where it lies around the landmarks is
-    the median of OpenCV's frontal cascades on the 300-W training faces; `benchmarks/haar_boxes.py`
-    prints it.
+    """The square around the whole face, forehead to chin: what labels of detection call its box.
 
     Args:
         points: (n, 2), pixels.
@@ -57,11 +54,11 @@ def outer_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.flo
         (4,) float32: x0, y0, x1, y1.
     """
     box = face_box(points, roll)
-    side = float(box[2] - box[0]) / OUTER_SCALE
+    side = float(box[2] - box[0])
     angle = np.deg2rad(roll)
-    up = OUTER_SHIFT * side * np.array([np.sin(angle), -np.cos(angle)])
-    centre = (box[:2] + box[2:]) / 2 + up
-    return np.concatenate([centre - side / 2, centre + side / 2]).astype(np.float32)
+    centre = (box[:2] + box[2:]) / 2 + FOREHEAD * side * np.array([np.sin(angle), -np.cos(angle)])
+    half = OUTER_SCALE * side / 2
+    return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
 
 def crop_transform(
@@ -132,3 +129,30 @@ def warp(
     centre = np.array([x0, y0]) + (shrink - 1) / 2
     shifted = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
     return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)
+
+
+class Pyramid:
+    """A gray picture and halves of it, made when first needed: cutting many crops out of a large
+    picture then costs no more than out of a small one.
+
+    Args:
+        gray: (h, w) uint8.
+    """
+
+    def __init__(self, gray: NDArray[np.uint8]) -> None:
+        self.levels = [gray]
+
+    def warp(self, matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+        """As `warp`, from the smallest level that is at least as fine as the crop."""
+        level = max(int(-np.log2(max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))), 0)
+        while len(self.levels) <= level and min(self.levels[-1].shape) >= 4:
+            last = self.levels[-1]
+            height, width = last.shape[0] // 2, last.shape[1] // 2
+            part = last[: 2 * height, : 2 * width]
+            half = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+            self.levels.append(np.asarray(half, np.uint8))
+        level = min(level, len(self.levels) - 1)
+        # Pixel k of a level is centred on pixel factor * k + (factor - 1) / 2 of the picture.
+        factor = 2**level
+        offset = matrix[:, :2] @ np.full(2, (factor - 1) / 2) + matrix[:, 2]
+        return warp(self.levels[level], np.column_stack([matrix[:, :2] * factor, offset]), size)

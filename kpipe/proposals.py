@@ -23,9 +23,13 @@ OCTAVE = (16.0, 32.0)
 NOMINAL_SIDE = 22.6
 """The middle of the octave: predicted sizes are relative to it."""
 
-SURE = 0.75
-"""Length of the predicted (cosine, sine) of the roll below which the other way round is tried too.
-A network that wavers between two ways predicts their mean, which is short."""
+SURE, LIKELY = 0.9, 0.2
+"""Length of the predicted (cosine, sine) of the roll below which others are tried too, if a face
+is at least so probable. A network that wavers between two ways predicts their mean, which is short.
+"""
+
+WAYS = (0.0, 180.0, 90.0, -90.0)
+"""Degrees added to a doubtful roll."""
 
 BORDER = 16
 """Pixels around the picture: a face may be cut by its edge, or larger than it."""
@@ -40,7 +44,7 @@ class ProposalDetector:
             1 a share of the picture's longer side, but then at least `SMALLEST`.
         max_roll: degrees; heads turned further in the plane of the picture are left out.
         min_score: least probability of a candidate.
-        limit: most candidates in a picture, the most probable ones.
+        limit: most places in a picture, the most probable ones.
         threads: of the network; 0 for all cores.
 
     Raises:
@@ -53,7 +57,7 @@ class ProposalDetector:
         *,
         min_face: float = 1 / 40,
         max_roll: float = 180.0,
-        min_score: float = 0.2,
+        min_score: float = 0.05,
         limit: int = 200,
         threads: int = 0,
     ) -> None:
@@ -67,17 +71,17 @@ class ProposalDetector:
 
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
-        height, width = gray.shape
         smallest = self.min_face
         if smallest < 1:
-            smallest = max(smallest * max(height, width), SMALLEST)
+            smallest = max(smallest * max(gray.shape), SMALLEST)
         found = [np.zeros((0, 6))]
         reduction = smallest / OCTAVE[0]
-        level = gray
+        level, (width, height) = _averaged(gray, int(reduction))
         while True:
             size = (max(round(width / reduction), 1), max(round(height / reduction), 1))
             if size != (level.shape[1], level.shape[0]):
-                level = np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA), np.uint8)
+                # By a factor of 2 at most, where linear interpolation is as good as averaging.
+                level = np.asarray(cv2.resize(level, size), np.uint8)
             places = self._look(level)
             factors = np.array([width / size[0], height / size[1]])
             places[:, :2] = (places[:, :2] + 0.5) * factors - 0.5
@@ -86,8 +90,9 @@ class ProposalDetector:
             if max(size) < OCTAVE[0]:
                 break
             reduction *= 2
-        best = _merged(np.concatenate(found), self.limit)
-        return _detections(best[np.abs(best[:, 3]) <= self.max_roll])
+        boxes, rolls = _detections(_merged(np.concatenate(found), self.limit))
+        wanted = np.abs(rolls) <= self.max_roll
+        return Detections(boxes[wanted], rolls[wanted])
 
     def _look(self, gray: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(n, 6): x, y, side, roll, how sure of it, score; the candidates of one octave."""
@@ -112,6 +117,21 @@ class ProposalDetector:
         )
 
 
+def _averaged(gray: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The picture reduced by a whole factor, which is fast, and the part of it that this shows.
+
+    Returns:
+        The picture (h, w) and width and height, in pixels, of its part: all but a few at the edge.
+    """
+    height, width = gray.shape
+    size = (width // max(factor, 1), height // max(factor, 1))
+    if factor < 2 or min(size) < 1:
+        return gray, (width, height)
+    whole = (size[0] * factor, size[1] * factor)
+    part = gray[: whole[1], : whole[0]]
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8), whole
+
+
 def _merged(places: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
     """The most probable candidates, without those that say the same as a more probable one."""
     places = places[np.argsort(-places[:, 5], kind="stable")]
@@ -128,11 +148,12 @@ def _merged(places: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
 
 
 def _detections(places: NDArray[np.float64]) -> Detections:
-    """Candidates, twice where they may as well stand on their crown: the first look will tell."""
-    twice = np.repeat(places, np.where(places[:, 4] < SURE, 2, 1), axis=0)
-    again = np.zeros(len(twice), bool)
-    again[1:] = (twice[1:] == twice[:-1]).all(axis=1)
-    rolls = np.where(again, (twice[:, 3] + 360) % 360 - 180, twice[:, 3])
-    centres, halves = twice[:, :2], twice[:, 2:3] / 2
+    """Candidates; likely ones of doubtful roll in all four ways: the first look will tell."""
+    doubtful = (places[:, 4] < SURE) & (places[:, 5] >= LIKELY)
+    counts = np.where(doubtful, len(WAYS), 1)
+    which = np.repeat(np.arange(len(places)), counts)
+    way = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rolls = (places[which, 3] + np.array(WAYS)[way] + 180) % 360 - 180
+    centres, halves = places[which, :2], places[which, 2:3] / 2
     boxes = np.hstack([centres - halves, centres + halves])
     return Detections(boxes.astype(np.float32), rolls.astype(np.float32))

@@ -31,7 +31,7 @@ PALETTE: dict[str, Colour] = {
     "box": (255, 255, 255),
 }
 
-UNCERTAIN = 0.06
+UNCERTAIN = 0.053
 """Points whose sigma is a larger share of the face's size are drawn hollow."""
 
 MARGIN = 0.3
@@ -125,7 +125,7 @@ def _stroke(face: Face) -> float:
 
 
 def draw_boxes(canvas: Canvas, subject: Subject, style: Style) -> None:
-    """The square around the landmarks."""
+    """The square around the whole face."""
     x0, y0, x1, y1 = subject.face.box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     for a, b in zip(corners, np.roll(corners, -1, axis=0)):

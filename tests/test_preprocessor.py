@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kpipe.preprocessor import CROP_SIZE, crop_transform, face_box, invert, transform, warp
+from kpipe.preprocessor import CROP_SIZE, Pyramid, crop_transform, face_box, invert, transform, warp
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
@@ -72,3 +72,16 @@ def test_fine_patterns_are_averaged_not_sampled() -> None:
     checkerboard = (np.indices((900, 900)).sum(axis=0) % 2 * 255).astype(np.uint8)
     crop = warp(checkerboard, crop_transform(np.array([100.0, 100.0, 800.0, 800.0])))
     assert crop[20:-20, 20:-20].std() < 20
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0, 0.4, 0.11, 0.05])
+def test_a_pyramid_cuts_what_warp_cuts(scale: float) -> None:
+    rows, columns = np.mgrid[0:1001, 0:1503]
+    smooth = (100 + 60 * np.sin(columns / 60) + 60 * np.cos(rows / 45)).astype(np.uint8)
+    angle = 0.3
+    linear = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    matrix = np.column_stack([linear, np.array([32, 32]) - linear @ (750, 500)])
+    expected, found = warp(smooth, matrix, 64), Pyramid(smooth).warp(matrix, 64)
+    inside = warp(np.full_like(smooth, 255), matrix, 64) == 255
+    assert inside.sum() > 100
+    assert np.abs(expected.astype(int) - found)[inside].mean() < 2.5

@@ -35,7 +35,7 @@ def test_a_face_at_any_roll(
     assert hit.any()
     assert face.pose is not None
     away = np.abs((rolls[hit] - angle - face.pose.roll + 180) % 360 - 180)
-    assert away.min() < 25
+    assert away.min() < 36
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
@@ -54,7 +54,8 @@ def test_only_upright_heads_and_only_so_many(portrait: NDArray[np.uint8]) -> Non
     assert np.abs(every.rolls).max() > 45
     upright = ProposalDetector(min_score=0.001, max_roll=45)(gray)
     assert 0 < len(upright.rolls) < len(every.rolls) and np.abs(upright.rolls).max() <= 45
-    assert len(ProposalDetector(min_score=0.001, limit=5)(gray).rolls) == 5
+    few = ProposalDetector(min_score=0.001, limit=5)(gray)
+    assert len({tuple(box) for box in few.boxes.tolist()}) == 5
 
 
 def test_faces_below_the_smallest_are_not_looked_for(

@@ -57,6 +57,10 @@ def evaluate(
     per_point: Annotated[
         bool, typer.Option("--per-point", help="Also the error of each of the 68 points.")
     ] = False,
+    by_group: Annotated[
+        bool,
+        typer.Option("--groups", help="Also by head pose, open mouth, brightness and size."),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write an HTML page: curves, worst and random faces."),
@@ -84,7 +88,7 @@ def evaluate(
     open_pipeline = Pipeline(pipeline.detector, predictor, first=pipeline.first, min_score=0.1)
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
-        _points(samples, pipeline, turn, face_size, jitters, per_point, report, on_bad)
+        _points(samples, pipeline, turn, face_size, jitters, per_point, by_group, report, on_bad)
     if detection is not None:
         _detection(detection, open_pipeline, report, on_bad)
     if negatives is not None:
@@ -102,11 +106,12 @@ def _points(
     face_size: float,
     jitters: int,
     per_point: bool,
+    by_group: bool,
     report: Path | None,
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
     from kpipe.cli.report import print_table, say, track
-    from kpipe.evaluation import Alteration, figures
+    from kpipe.evaluation import Alteration, figures, groups
     from kpipe.evaluation import evaluate as measure
     from kpipe.report import write_report
     from kpipe.schemes import IBUG68
@@ -124,6 +129,12 @@ def _points(
         names = [f"{index:2} {name}" for index, name in enumerate(IBUG68.names)]
         errors = [f"{results[0].group([index]):.2f}" for index in range(len(names))]
         print_table([column, "error"], zip(names, errors))
+    if by_group:
+        rows = [
+            (name, f"{count}", f"{nme:.2f}", f"{failed:.1f}")
+            for name, count, nme, failed in groups(results[0])
+        ]
+        print_table(["end to end", "faces", "NME, %", "failures, %"], rows)
     if report is not None:
         say(f"report: {write_report(report, 'kpipe evaluate', samples, results)}")
 

@@ -10,7 +10,15 @@ from PIL import Image
 
 from kpipe import Faces, Pipeline
 from kpipe.datasets import DatasetError, held_out, read_samples
-from kpipe.evaluation import Alteration, Errors, box_size, evaluate, nearest, pupil_distance
+from kpipe.evaluation import (
+    Alteration,
+    Errors,
+    box_size,
+    evaluate,
+    groups,
+    nearest,
+    pupil_distance,
+)
 from kpipe.preprocessor import face_box
 from tests.conftest import DATA, Run
 
@@ -23,7 +31,8 @@ def errors(nme: list[float], sigma: float = 2.0) -> Errors:
     truth[:, 8] = (150, 200)
     points = truth + np.array(nme)[:, None, None] * (0.6, 0.8)
     covered = np.full((len(nme), 68), sigma)
-    return Errors("test", truth, points, covered, (0.8, 1.9), np.arange(len(nme)))
+    level = np.linspace(50, 200, len(nme))
+    return Errors("test", truth, points, covered, (0.8, 1.9), np.arange(len(nme)), level)
 
 
 def test_figures() -> None:
@@ -82,6 +91,13 @@ def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     shown = re.findall(r'src="([^"]+)"', page)
     assert len(shown) == 5, "five faces in all: none is shown twice"
     assert all(Image.open(tmp_path / "page" / name).size == (420, 420) for name in shown)
+
+
+def test_groups_of_faces(labelled: Path, pipeline: Pipeline) -> None:
+    rows = groups(evaluate(read_samples(labelled), pipeline)[0])
+    for kind in ("yaw", "lips apart", "brightness", "face's box"):
+        assert sum(count for name, count, _, _ in rows if name.startswith(kind)) == 5
+    assert all(nme < 0.2 and failed == 0 for _, _, nme, failed in rows)
 
 
 def test_altered_photographs_keep_their_labels(labelled: Path, pipeline: Pipeline) -> None:

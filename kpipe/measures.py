@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.faces import Openness, Pose
+from kpipe.preprocessor import warp
 from kpipe.resources import packaged
 
 
@@ -86,17 +87,42 @@ def openness(points: NDArray[np.floating]) -> Openness:
     turned head the width is foreshortened, of a raised one the height.
     """
     front = seen_from_front(points)
-    eyes = [
+    right, left = (
         (_gap(front, b, f) + _gap(front, c, e)) / (2 * _gap(front, a, d))
         for a, b, c, d, e, f in EYES
-    ]
+    )
     corners, upper, lower = MOUTH
     gaps = [_gap(front, above, below) for above, below in zip(upper, lower)]
-    return Openness(*eyes, sum(gaps) / len(gaps) / _gap(front, *corners))
+    return Openness(right, left, sum(gaps) / len(gaps) / _gap(front, *corners))
 
 
 def _gap(points: NDArray[np.floating], a: int, b: int) -> float:
     return max(float(np.hypot(*(points[a] - points[b]))), 1e-6)
+
+
+def aligned_chip(
+    image: NDArray[np.uint8], points: NDArray[np.floating], side: int = 160
+) -> NDArray[np.uint8]:
+    """A face cut out upright and always at the same place, as networks that compare faces want it.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        points: (68, 2) of the face in it, pixels.
+        side: of the result, pixels.
+
+    Returns:
+        (side, side) or (side, side, 3) uint8: turned, scaled and shifted so that the points lie as
+        nearly as can be (least squares) on the mean face, whose outer eye corners are 0.45 sides
+        apart.
+    """
+    seen = np.asarray(points, np.float64) @ (1, 1j)
+    wanted = mean_face()[:, :2] @ (1, 1j)
+    seen_centre, wanted_centre = seen.mean(), wanted.mean()
+    turn = np.vdot(seen - seen_centre, wanted - wanted_centre)
+    turn *= 0.45 * side / np.vdot(seen - seen_centre, seen - seen_centre).real
+    offset = (side - 1) / 2 * (1 + 1j) - turn * seen_centre
+    matrix = np.array([[turn.real, -turn.imag, offset.real], [turn.imag, turn.real, offset.imag]])
+    return warp(image, matrix, side)
 
 
 CLOSED = 0.6

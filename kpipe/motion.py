@@ -1,8 +1,8 @@
 """How a face moved from one frame to the next, measured in the frames themselves.
 
 The network says where the points are, to a share of its sigma, anew in every frame. How far the
-face has moved since the last frame shows more exactly in its texture: sparse optical flow (Lucas and
-Kanade, IJCAI 1981, on pyramids) over the face, and the affine map that fits most of it.
+face has moved since the last frame shows more exactly in its texture: sparse optical flow (Lucas
+and Kanade, IJCAI 1981, on pyramids) over the face, and the affine map that fits most of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, face_box, invert, transform, warp
+from kpipe.preprocessor import crop_transform, face_box, invert, warp
 
 SIDE = 112
 """Side of the crop that the flow is measured in, pixels."""

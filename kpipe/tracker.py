@@ -1,8 +1,8 @@
 """Frames to faces that keep their identity and whose points do not tremble.
 
-Detection costs more than all the rest, so it is asked only now and then. In between each face's crop
-comes from where its points were, carried on as the frames show that it moved, and the network's
-face score and the face's own looks say whether it is still there.
+Detection costs more than all the rest, so it is asked only now and then. In between each face's
+crop comes from where its points were, carried on as the frames show that it moved, and the
+network's face score and the face's own looks say whether it is still there.
 """
 
 from __future__ import annotations
@@ -35,11 +35,16 @@ MEMORY = 1.5
 
 ALIKE = 0.35
 """Least correlation of a face with what it looked like, where it is expected. Two people's faces
-correlate by 0.2 in the median and by 0.5 in one of twenty pairs, one person's from frame to frame by
-0.9."""
+correlate by 0.2 in the median and by 0.5 in one of twenty pairs, one person's in frames of one
+video by 0.9."""
 
-ALIKE_PER_DISTANCE = 0.15
+ALIKE_FAR = 0.15
 """How much more alike a face must be, for each of its sizes that it is away from there."""
+
+NEAR = 0.1
+ALIKE_NEAR = 1.5
+"""Where its motion could be seen, a face so near to where it should be, in sizes of it, need not be
+alike at all, as when a moving camera blurs it, and further off needs to be more and more so."""
 
 SAME_PLACE = 0.25
 """Mean distance of two faces' points, in sizes of the face, below which they are one face."""
@@ -74,7 +79,14 @@ def appearance(gray: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray
 
 @dataclass(eq=False)
 class _Track:
-    """One face through time; lost while it is only remembered."""
+    """One face through time.
+
+    Attributes:
+        looks: its appearance, averaged.
+        seen: when it was, last.
+        lost: it is only remembered.
+        carried: how it, or the camera, moved since it was seen is known.
+    """
 
     number: int
     filter: Filter
@@ -83,6 +95,7 @@ class _Track:
     score: float
     seen: float
     lost: bool = False
+    carried: bool = True
     blink: BlinkDetector = field(default_factory=BlinkDetector)
 
 
@@ -190,7 +203,7 @@ class Tracker:
             least = self.pipeline.min_score if track.lost else KEEP_SCORE
             off = self.distance(sight.points, track.filter.points)
             free = all(self.distance(sight.points, other) >= SAME_PLACE for other in taken)
-            if free and sight.score >= least and alike[k] >= _least_alike(off):
+            if free and sight.score >= least and alike[k] >= _least_alike(off, track.carried):
                 taken.append(sight.points)
                 self._see(track, sight, time)
             else:
@@ -198,9 +211,7 @@ class Tracker:
                 track.lost = True
         return just_lost
 
-    def _predict(
-        self, before: NDArray[np.uint8], gray: NDArray[np.uint8], seconds: float
-    ) -> None:
+    def _predict(self, before: NDArray[np.uint8], gray: NDArray[np.uint8], seconds: float) -> None:
         motions = [
             None if track.lost else face_motion(before, gray, track.filter.points)
             for track in self._tracks
@@ -210,6 +221,7 @@ class Tracker:
         camera = camera_motion(before, gray) if unseen else None
         for track, motion in zip(self._tracks, motions):
             track.filter.predict(seconds, motion)
+            track.carried &= motion is not None or camera is not None
             if motion is None and camera is not None:
                 track.filter.points = transform(camera, track.filter.points)
 
@@ -227,8 +239,8 @@ class Tracker:
             for sight in sights if track.lost else ():
                 alike = float(sight.looks @ track.looks)
                 off = self.distance(sight.points, track.filter.points)
-                if alike >= _least_alike(off):
-                    pairs.append((alike - ALIKE_PER_DISTANCE * off, track, sight))
+                if alike >= _least_alike(off, track.carried):
+                    pairs.append((alike - ALIKE_FAR * off, track, sight))
         for _, track, sight in sorted(pairs, key=lambda pair: -pair[0]):
             if track.lost and sight in sights:
                 self._see(track, sight, time)
@@ -247,7 +259,7 @@ class Tracker:
             track.filter.update(sight.points, sight.sigma)
         track.looks = _unit(0.9 * track.looks + 0.1 * sight.looks)
         track.sigma, track.score = sight.sigma, sight.score
-        track.seen, track.lost = time, False
+        track.seen, track.lost, track.carried = time, False, True
 
     def _face(self, track: _Track, time: float) -> Face:
         points = track.filter.points
@@ -273,8 +285,10 @@ def _sight(
     return _Sight(points, sigma, float(score), appearance(gray, points))
 
 
-def _least_alike(off: float) -> float:
-    return ALIKE + ALIKE_PER_DISTANCE * off
+def _least_alike(off: float, carried: bool) -> float:
+    """How much a face must be alike to be the same, so many sizes off where it should be."""
+    least = ALIKE + ALIKE_FAR * off
+    return min(least, ALIKE_NEAR * (off - NEAR)) if carried else least
 
 
 def _unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kpipe.predictor import LandmarkPredictor, ModelError
     from kpipe.renderer import Style, render
     from kpipe.schemes import IBUG68, Scheme
+    from kpipe.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "Pose",
     "Scheme",
     "Style",
+    "Tracker",
     "read_image",
     "render",
 ]
@@ -55,6 +57,7 @@ _HOME = {
     "Pipeline": "pipeline",
     "LandmarkPredictor": "predictor",
     "Style": "renderer",
+    "Tracker": "tracker",
     "render": "renderer",
     "IBUG68": "schemes",
     "Scheme": "schemes",

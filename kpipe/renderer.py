@@ -113,7 +113,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Subject:
-    """A face to draw, its number in the picture or its track's (from 1), and what its points are."""
+    """A face to draw, its track's number or its own in the picture, and what its points are."""
 
     face: Face
     number: int

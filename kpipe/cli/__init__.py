@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from kpipe import __version__
-from kpipe.cli import annotate, bench, evaluate, export, train, video
+from kpipe.cli import annotate, bench, evaluate, export, live, train, video
 
 app = typer.Typer(
     name="kpipe",
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("annotate")(annotate.annotate)
 app.command("video")(video.video)
+app.command("live")(live.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)

@@ -38,6 +38,7 @@ class Camera:
         name: of the camera, as messages call it.
         problem: one line on why there are no pictures now; None while there are.
         ended: whether no more will come.
+        is_file: whether it is a video file.
 
     Raises:
         CameraError: there is no such camera, or it cannot be used, and it is not to be waited for.
@@ -50,7 +51,7 @@ class Camera:
         self.name = f"camera {source}" if source.isdecimal() else shown(source)
         self.problem: str | None = None
         self.ended = False
-        self._is_file = not source.isdecimal() and "://" not in source
+        self.is_file = not source.isdecimal() and "://" not in source
         self._newest: Frame | None = None
         self._arrived = Condition()
         self._left = Event()
@@ -91,7 +92,7 @@ class Camera:
                 if not taken:
                     break
                 self.problem = None
-                if self._is_file:
+                if self.is_file:
                     due = opened + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                     self._left.wait(max(due - time.monotonic(), 0))
                 image = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
@@ -101,9 +102,7 @@ class Camera:
                 number += 1
             capture.release()
             capture = None
-            self.problem = (
-                f"{self.name}: {'ended' if self._is_file else 'stopped sending pictures'}"
-            )
+            self.problem = f"{self.name}: {'ended' if self.is_file else 'stopped sending pictures'}"
             if not self.reconnect:
                 break
         with self._arrived:
@@ -126,7 +125,7 @@ class Camera:
                 (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT), self.size or ()
             ):
                 capture.set(property_, value)
-        elif self._is_file and not Path(self.source).is_file():
+        elif self.is_file and not Path(self.source).is_file():
             self.problem = f"{self.name}: no such file; a camera is named by its number, such as 0"
             return None
         else:
@@ -138,7 +137,7 @@ class Camera:
         capture.release()
         if self.source.isdecimal():
             self.problem = f"{self.name}: cannot be opened; is another program using it?"
-        elif self._is_file:
+        elif self.is_file:
             self.problem = f"{self.name}: not a video in a format known here"
         else:
             self.problem = f"{self.name}: cannot be reached, or shows no video"

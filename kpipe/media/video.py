@@ -258,6 +258,10 @@ class VideoWriter:
         sound: a file whose sound is kept; None for silence.
         start: seconds; where in that file time 0 is.
 
+    Attributes:
+        shape: height and width of the frames.
+        problem: one line on what was wrong with the sound, once closed.
+
     Raises:
         VideoError: the file cannot be written, or its format is not known.
     """
@@ -303,7 +307,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # 16 to 235
         self._stream = stream
-        self._size = (width, height)
+        self.shape = (height, width)
         self._rate = rate
         self._last = -1
         self._closed = False
@@ -319,9 +323,8 @@ class VideoWriter:
         Raises:
             VideoError: the file cannot be written to any more.
         """
-        width, height = self._size
-        if image.shape != (height, width, 3) or image.dtype != np.uint8:
-            raise ValueError(f"image: expected uint8 {(height, width, 3)}, got {image.shape}")
+        if image.shape != (*self.shape, 3) or image.dtype != np.uint8:
+            raise ValueError(f"image: expected uint8 {(*self.shape, 3)}, got {image.shape}")
         self._check()
         self._waiting.put((image, time))
 

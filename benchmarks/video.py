@@ -109,7 +109,7 @@ def nearest(faces: Faces, labels: Array) -> Face | None:
 
 
 def seen(film: Film, results: Iterator[Faces]) -> tuple[Array, Array]:
-    """Points (f, 68, 2) back in the photograph, nan where the face was missed, and sigma (f, 68)."""
+    """Points (f, 68, 2) back in the photograph, nan where the face was missed; sigma (f, 68)."""
     points = np.full((len(film.frames), 68, 2), np.nan)
     sigma = np.full((len(film.frames), 68), np.nan)
     for k, faces in enumerate(results):

@@ -91,8 +91,12 @@ def _affine(
 THUMBNAIL = 160
 """Longer side of the copy of a frame in which the camera's motion is looked for, pixels."""
 
-CLEAR = 0.1
-"""Least response of the phase correlation."""
+BETTER = 0.7
+"""A shift must leave so much less of the difference between two frames than standing still does:
+something that comes or goes in the picture also looks like a shift."""
+
+EXPLAINED = 0.7
+"""Difference that may be left, as a share of the picture's own contrast."""
 
 
 def camera_motion(
@@ -107,17 +111,29 @@ def camera_motion(
         before, after: gray frames (h, w) of one size.
 
     Returns:
-        None where no shift explains the two.
+        None where neither a shift nor standing still explains the two.
     """
     height, width = before.shape
     shrink = max(height, width) / THUMBNAIL
     size = (max(round(width / shrink), 8), max(round(height / shrink), 8))
-    small = [
+    a, b = (
         np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.float32)
         for frame in (before, after)
-    ]
+    )
+    # It windows the pictures in place: on copies.
     window = cv2.createHanningWindow(size, cv2.CV_32F)
-    (x, y), response = cv2.phaseCorrelate(small[0], small[1], window)
-    if response < CLEAR:
+    (x, y), _ = cv2.phaseCorrelate(a.copy(), b.copy(), window)
+    still, shifted = _difference(a, b, 0, 0), _difference(a, b, round(x), round(y))
+    if shifted > BETTER * still:
+        x, y, shifted = 0.0, 0.0, still
+    if shifted > EXPLAINED * float(np.abs(b - b.mean()).mean()) + 1:
         return None
     return np.array([[1, 0, x * width / size[0]], [0, 1, y * height / size[1]]])
+
+
+def _difference(a: NDArray[np.float32], b: NDArray[np.float32], x: int, y: int) -> float:
+    """Mean difference of a, shifted by whole pixels, from b, where they overlap."""
+    height, width = a.shape
+    moved = a[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+    there = b[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)]
+    return float(np.abs(moved - there).mean()) if moved.size else np.inf

@@ -67,3 +67,13 @@ def test_a_camera_that_is_swung_round(portrait: NDArray[np.uint8]) -> None:
     motion = camera_motion(gray, moved(gray, np.array([[1.0, 0, x], [0, 1, y]])))
     assert motion is not None
     assert motion[:, 2] == pytest.approx((x, y), abs=0.02 * width)
+
+
+def test_what_comes_into_the_picture_moves_no_camera(portrait: NDArray[np.uint8]) -> None:
+    gray = to_gray(portrait)
+    after = gray.copy()
+    height, width = gray.shape
+    after[: height // 2, width // 2 :] = 90
+    motion = camera_motion(gray, after)
+    assert motion is not None
+    assert motion[:, 2] == pytest.approx((0, 0))

@@ -89,7 +89,7 @@ class Finder:
         self.places: list[Place] = []
         self.calls = 0
 
-    def __call__(self, gray: Image) -> Detections:
+    def __call__(self, _gray: Image) -> Detections:
         self.calls += 1
         there = [place for place in self.places if place is not None]
         boxes = [[x - 42, y - 50, x + 50, y + 42] for x, y in there]

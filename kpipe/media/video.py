@@ -425,7 +425,9 @@ class _Sound:
         if not self._container.streams.audio:
             return
         source = self._container.streams.audio[0]
-        if source.codec_context.name in SOUND_KEPT or target.format.name == "matroska":
+        # AVI's times of sound are not fit to be copied.
+        kept = source.codec_context.name in SOUND_KEPT or target.format.name == "matroska"
+        if kept and self._container.format.name != "avi":
             self._copied = target.add_stream_from_template(source)
         else:
             rate = source.rate if source.rate in (44_100, 48_000) else 48_000

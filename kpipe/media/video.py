@@ -467,7 +467,10 @@ class _Sound:
             return
         for frame in packet.decode():
             if frame.pts is not None and frame.time_base is not None:
-                frame.pts -= round(self._zero / frame.time_base)
+                # In samples: some files count time in units longer than the encoder's frames.
+                begins = frame.pts * frame.time_base - self._zero
+                frame.time_base = Fraction(1, frame.sample_rate)
+                frame.pts = round(begins * frame.sample_rate)
             self._encode(self._resampler.resample(frame))
 
     def _encode(self, frames: list[av.AudioFrame]) -> None:

@@ -206,21 +206,24 @@ class VideoReader:
         damaged = 0
         packets = self._container.demux(self._stream)
         while True:
+            packet: av.Packet[VideoStream] | None = None
             try:
-                packet = next(packets)
-            except StopIteration:
-                break
+                packet = next(packets, None)
             except av.error.FFmpegError as error:
                 self.problem = f"cannot be read to its end ({_reason(error)})"
-                break
             try:
+                # Without a packet come the frames that the decoder still holds.
+                if packet is None:
+                    yield from self._stream.codec_context.decode(None)
+                    break
+                damaged += packet.is_corrupt
                 yield from packet.decode()
             except av.error.EOFError:
                 break
             except av.error.FFmpegError:
                 damaged += 1
         if damaged and self.problem is None:
-            self.problem = f"damaged: {damaged} frames could not be decoded"
+            self.problem = f"damaged in {damaged} place{'' if damaged == 1 else 's'}"
 
     def _time(self, frame: av.VideoFrame, number: int) -> float:
         if frame.pts is None or frame.time_base is None:

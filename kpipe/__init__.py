@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kpipe.proposals import ProposalDetector
     from kpipe.renderer import Style, render
     from kpipe.schemes import IBUG68, Scheme
+    from kpipe.tracker import Tracker
     from kpipe.yunet import YuNetDetector
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "ProposalDetector",
     "Scheme",
     "Style",
+    "Tracker",
     "YuNetDetector",
     "read_image",
     "render",
@@ -61,6 +63,7 @@ _HOME = {
     "ProposalDetector": "proposals",
     "YuNetDetector": "yunet",
     "Style": "renderer",
+    "Tracker": "tracker",
     "render": "renderer",
     "IBUG68": "schemes",
     "Scheme": "schemes",

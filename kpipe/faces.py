@@ -30,6 +30,19 @@ class Pose(NamedTuple):
     roll: float
 
 
+class Openness(NamedTuple):
+    """How far eyes and mouth are open: their height over their width, seen from the front.
+
+    Attributes:
+        right_eye, left_eye: about 0.3 in an ordinary look, near 0.1 when closed.
+        mouth: between the lips; 0 when closed.
+    """
+
+    right_eye: float
+    left_eye: float
+    mouth: float
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face. Coordinates are pixels of the upright photograph, the centre of its top-left pixel
@@ -43,6 +56,8 @@ class Face:
         sigma: (n,) float32: expected distance of each point from where it really is, pixels.
         pose: how the head is turned.
         track: identity in a video.
+        openness: of eyes and mouth, in a video.
+        blink: whether the eyes are closed, by what is usual for them in the video.
     """
 
     box: NDArray[np.float32]
@@ -51,6 +66,8 @@ class Face:
     sigma: NDArray[np.float32]
     pose: Pose | None = None
     track: int | None = None
+    openness: Openness | None = None
+    blink: bool | None = None
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -75,6 +92,10 @@ class Face:
             face["pose"] = {name: round(v, 2) for name, v in self.pose._asdict().items()}
         if self.track is not None:
             face["track"] = self.track
+        if self.openness is not None:
+            face["openness"] = {name: round(v, 3) for name, v in self.openness._asdict().items()}
+        if self.blink is not None:
+            face["blink"] = self.blink
         return face
 
     @classmethod
@@ -87,6 +108,8 @@ class Face:
             sigma=np.asarray(face["sigma"], np.float32),
             pose=Pose(**face["pose"]) if "pose" in face else None,
             track=face.get("track"),
+            openness=Openness(**face["openness"]) if "openness" in face else None,
+            blink=face.get("blink"),
         )
 
 
@@ -99,6 +122,8 @@ class Faces(Sequence[Face]):
         width, height: of the upright photograph, pixels.
         path: the photograph, as its user named it.
         scheme: what the points are.
+        frame: number of the frame in its video, from 0.
+        time: of the frame, seconds since the video began.
     """
 
     faces: tuple[Face, ...]
@@ -106,6 +131,8 @@ class Faces(Sequence[Face]):
     height: int
     path: str | None = None
     scheme: Scheme = IBUG68
+    frame: int | None = None
+    time: float | None = None
 
     @overload
     def __getitem__(self, index: int) -> Face: ...
@@ -136,9 +163,15 @@ class Faces(Sequence[Face]):
         return render(image, self, style)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the JSON of one photograph has it."""
+        """As the JSON of one photograph, or one frame, has it."""
+        moment: dict[str, Any] = {}
+        if self.frame is not None:
+            moment["frame"] = self.frame
+        if self.time is not None:
+            moment["time"] = round(self.time, 4)
         return {
             "image": self.path,
+            **moment,
             "width": self.width,
             "height": self.height,
             "scheme": self.scheme.name,
@@ -153,6 +186,8 @@ class Faces(Sequence[Face]):
             width=record["width"],
             height=record["height"],
             path=record["image"],
+            frame=record.get("frame"),
+            time=record.get("time"),
         )
 
 

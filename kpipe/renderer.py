@@ -113,7 +113,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Subject:
-    """A face to draw, its number in the picture (from 1), and what its points are."""
+    """A face to draw, its track's number or its own in the picture, and what its points are."""
 
     face: Face
     number: int
@@ -160,7 +160,7 @@ def draw_numbers(canvas: Canvas, subject: Subject, style: Style) -> None:
 
 
 def draw_index(canvas: Canvas, subject: Subject, style: Style) -> None:
-    """The number of the face, from 1, above its box."""
+    """The number of the face, or of its track, from 1, above its box."""
     face = subject.face
     height = max(face.size / 10, 5.0)
     x, y = face.box[:2] - (0, height * 0.4)
@@ -195,7 +195,7 @@ def render(image: NDArray[np.uint8], faces: Faces, style: Style | None = None) -
     picture: NDArray[np.uint8] = image.copy()
     # Small faces last: one that stands before a large one stays whole.
     for number, face in sorted(enumerate(faces, 1), key=lambda item: -item[1].size):
-        _draw(picture, Subject(face, number, faces.scheme), style)
+        _draw(picture, Subject(face, face.track or number, faces.scheme), style)
     return picture
 
 

@@ -1,17 +1,24 @@
 import numpy as np
 import pytest
 
-from kpipe.measures import head_pose, mean_face, scaled_orthographic
+from kpipe.measures import (
+    BlinkDetector,
+    aligned_chip,
+    head_pose,
+    mean_face,
+    openness,
+    scaled_orthographic,
+)
 from kpipe.schemes import IBUG68
 
 
-def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """The mean face seen from the camera after the subject turned its head."""
+def turned(yaw: float, pitch: float, roll: float, face: np.ndarray | None = None) -> np.ndarray:
+    """The mean face, or another, seen from the camera after the subject turned its head."""
     y, p, r = np.deg2rad([-yaw, -pitch, roll])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
-    return mean_face() @ (about_z @ about_x @ about_y).T
+    return (mean_face() if face is None else face) @ (about_z @ about_x @ about_y).T
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,80 @@ def test_the_mean_face_can_be_found_again_from_its_views() -> None:
     found = recover(views + rng.normal(0, 0.2, views.shape))
     centred = mean_face() - mean_face().mean(axis=0)
     assert found == pytest.approx(centred, abs=0.1)
+
+
+def with_eyes(share: float) -> np.ndarray:
+    """The mean face with its eyes open by a share of what is usual."""
+    face = mean_face().copy()
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+        middle = (face[upper] + face[lower]) / 2
+        for lid in (upper, lower):
+            face[lid] = middle + share * (face[lid] - middle)
+    return face
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (35, 0, 0), (-20, 15, 40), (0, -25, 170)])
+def test_openness_is_that_of_the_face_from_its_front(angles: tuple[float, float, float]) -> None:
+    for share in (1.0, 0.4):
+        front = openness(with_eyes(share)[:, :2])
+        turned_ = openness(turned(*angles, with_eyes(share))[:, :2] * 90 + (300, 200))
+        assert tuple(turned_) == pytest.approx(tuple(front), rel=0.12, abs=0.04)
+    half, whole = openness(with_eyes(0.5)[:, :2]), openness(with_eyes(1.0)[:, :2])
+    assert half.right_eye == pytest.approx(whole.right_eye / 2, rel=0.05)
+    assert half.mouth == pytest.approx(whole.mouth, rel=0.05)
+
+
+def test_an_open_mouth() -> None:
+    face = mean_face().copy()
+    closed = openness(face[:, :2]).mouth
+    face[[65, 66, 67], 1] += 0.2
+    assert openness(face[:, :2]).mouth > closed + 0.3
+
+
+def test_blinks() -> None:
+    detector = BlinkDetector()
+    found = []
+    for k in range(90):
+        share = 0.3 if k in (40, 41, 42, 43) else 1.0
+        found.append(detector(openness(with_eyes(share)[:, :2]), k / 30))
+    assert [k for k, blink in enumerate(found) if blink] == [40, 41, 42, 43]
+    # Eyes that are narrow by nature are not closed.
+    narrow = BlinkDetector()
+    looks = [narrow(openness(with_eyes(0.55)[:, :2]), k / 3) for k in range(120)]
+    assert not any(looks[60:])
+    assert narrow(openness(with_eyes(0.2)[:, :2]), 40.1)
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (25, 0, 0), (-35, 10, 5), (10, -20, -15)])
+def test_pose_agrees_with_perspective_n_points(angles: tuple[float, float, float]) -> None:
+    """As a camera sees a head from a metre or so, and as OpenCV's solvePnP takes it apart."""
+    from kpipe.opencv import cv2
+
+    away, focal = 10.0, 1000.0
+    head = turned(*angles) - turned(*angles).mean(axis=0)
+    seen_ = head[:, :2] / (head[:, 2:] + away) * focal + (400, 300)
+    assert head_pose(seen_) == pytest.approx(angles, abs=2.5)
+
+    camera = np.array([[focal, 0, 400], [0, focal, 300], [0, 0, 1.0]])
+    shape = mean_face() - mean_face().mean(axis=0)
+    solved, rotation, _ = cv2.solvePnP(shape, seen_, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    assert solved
+    matrix = cv2.Rodrigues(rotation)[0]
+    yaw = np.arctan2(matrix[2, 0], matrix[2, 2])
+    pitch = -np.arcsin(matrix[2, 1])
+    roll = np.arctan2(-matrix[0, 1], matrix[1, 1])
+    assert np.rad2deg([yaw, pitch, roll]) == pytest.approx(angles, abs=0.5)
+    assert head_pose(seen_) == pytest.approx(np.rad2deg([yaw, pitch, roll]), abs=2.5)
+
+
+def test_chips_are_upright_and_framed_alike() -> None:
+    image = np.zeros((400, 500, 3), np.uint8)
+    points = turned(0, 0, 30)[:, :2] * 80 + (250, 200)
+    for index in (36, 45):
+        x, y = points[index].round().astype(int)
+        image[y - 2 : y + 3, x - 2 : x + 3] = 255
+    chip = aligned_chip(image, points, 160)
+    assert chip.shape == (160, 160, 3)
+    rows, columns = np.nonzero(chip[..., 0] > 128)
+    assert np.ptp(rows) <= 8
+    assert np.ptp(columns) == pytest.approx(0.45 * 160, abs=8)

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from kpipe import __version__
-from kpipe.cli import annotate, bench, evaluate, export, train
+from kpipe.cli import annotate, bench, evaluate, export, live, train, video
 
 app = typer.Typer(
     name="kpipe",
@@ -28,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("annotate")(annotate.annotate)
+app.command("video")(video.video)
+app.command("live")(live.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)
@@ -90,6 +92,7 @@ def _expected(error: Exception) -> bool:
         ("kpipe.detector", "CascadeError"),
         ("kpipe.datasets.samples", "DatasetError"),
         ("kpipe.media.images", "ImageError"),
+        ("kpipe.media.camera", "CameraError"),
         ("kpipe.training.train", "TrainingError"),
     )
     return any(

@@ -191,10 +191,12 @@ class Outputs:
     Attributes:
         photos: the inputs, as the user named them.
         force: whether files that exist may be replaced.
+        what: the inputs are, as errors call them.
     """
 
     photos: list[str]
     force: bool
+    what: str = "photograph"
 
     def __post_init__(self) -> None:
         self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
@@ -209,9 +211,9 @@ class Outputs:
         path = Path(target)
         place = os.path.realpath(path)
         if _identity(path) in self._inputs:
-            raise ImageError(f"{shown(path)}: is an input photograph; name another result")
+            raise ImageError(f"{shown(path)}: is an input {self.what}; name another result")
         if place in self._claimed:
-            raise ImageError(f"{shown(path)}: would be the result of two photographs or options")
+            raise ImageError(f"{shown(path)}: would be the result of two {self.what}s or options")
         if path.is_dir():
             raise ImageError(f"{shown(path)}: is a folder")
         if path.is_file() and not self.force:

@@ -5,6 +5,7 @@
 Both are drawn from the example photographs alone.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from kpipe.detector import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, write_file
 from kpipe.opencv import cv2
 from kpipe.preprocessor import face_box, to_gray
-from kpipe.renderer import PALETTE, face_picture
+from kpipe.renderer import face_picture
 
 ROOT = Path(__file__).parent.parent
 PORTRAITS = ROOT / "examples" / "portraits"
@@ -40,6 +41,13 @@ def turned(image: Image, angle: float) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, size), np.uint8)
 
 
+def outlined(image: Image, boxes: Iterable[Iterable[float]], colour: tuple[int, ...]) -> Image:
+    picture = image.copy()
+    for x0, y0, x1, y1 in boxes:
+        cv2.rectangle(picture, (round(x0), round(y0)), (round(x1), round(y1)), colour, 6)
+    return picture
+
+
 def captioned(image: Image, text: str) -> Image:
     bar = np.zeros((30, image.shape[1], 3), np.uint8)
     cv2.putText(bar, text, (8, 21), cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
@@ -53,12 +61,10 @@ def detectors(pipeline: Pipeline) -> Image:
     image = read_image(ROOT / "examples" / "group_photo.jpg")
     for angle in (0, 40):
         picture = turned(image, angle)
-        boxed = picture.copy()
         windows = stock.detectMultiScale(to_gray(picture), 1.1, 4)
-        for x, y, w, h in windows:
-            cv2.rectangle(boxed, (x, y), (x + w, y + h), RED, 6)
+        boxed = outlined(picture, [(x, y, x + w, y + h) for x, y, w, h in windows], RED)
         faces = pipeline(picture)
-        drawn = faces.render(picture, Style(("boxes",), {**PALETTE, "box": GREEN}))
+        drawn = outlined(picture, [face.box for face in faces], GREEN)
         scale = WIDTH / picture.shape[1]
         left = captioned(resized(boxed, scale), f"stock Haar: {len(windows)} windows")
         right = captioned(resized(drawn, scale), f"kpipe: {len(faces)} faces")

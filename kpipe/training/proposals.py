@@ -251,6 +251,7 @@ def train(
     steps: int = 20_000,
     batch: int = 64,
     learning_rate: float = 4e-3,
+    ema_decay: float = 0.998,
     seed: int = 0,
     workers: int = 2,
 ) -> ProposalNetwork:
@@ -263,7 +264,7 @@ def train(
     cosine = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, learning_rate, steps, pct_start=0.05, anneal_strategy="cos"
     )
-    average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+    average = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
     parts: dict[str, Any] = {
         "network": network,
@@ -290,7 +291,7 @@ def train(
         multiprocessing_context="forkserver" if workers else None,
     )
     network.train()
-    recent = np.zeros(2)
+    recent: list[tuple[float, float]] = []
     for step, (pictures, targets) in enumerate(loader, done + 1):
         inputs = pictures.to(device).float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
@@ -302,12 +303,11 @@ def train(
         optimiser.step()
         cosine.step()
         averaged.update_parameters(network)
-        recent += (scores.item(), offsets.item())
+        recent.append((scores.item(), offsets.item()))
         if step % 500 == 0 or step == steps:
-            print(
-                f"step {step}: score {recent[0] / 500:.4f}, place {recent[1] / 500:.4f}", flush=True
-            )
-            recent[:] = 0
+            score, place = np.mean(recent, axis=0)
+            print(f"step {step}: score {score:.4f}, place {place:.4f}", flush=True)
+            recent.clear()
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save({**state, "step": step}, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)

@@ -17,10 +17,20 @@ from kpipe.batch import BatchError
 from kpipe.batch.journal import Done, Journal, Totals, Wanted
 from kpipe.batch.live import LiveTable
 from kpipe.batch.local import Answer
-from kpipe.batch.sources import ReadError, Scan, Selection, SourceError, open_archive
-from kpipe.batch.work import (
+from kpipe.batch.sources import (
     ANNOTATED,
     CROPS,
+    JOURNAL,
+    POINTS,
+    SHEET,
+    STATE,
+    ReadError,
+    Scan,
+    Selection,
+    SourceError,
+    open_archive,
+)
+from kpipe.batch.work import (
     Settings,
     Task,
     annotated_name,
@@ -32,14 +42,13 @@ from kpipe.formats import Record, load_format
 from kpipe.media.images import shown, write_file
 from kpipe.resources import packaged
 
-STATE = ".kpipe"
-SUMMARY, ERRORS, SHEET = "summary.json", "errors.csv", "sheet.jpg"
+SUMMARY, ERRORS = "summary.json", "errors.csv"
 FILES = {
     "jsonl": "faces.jsonl",
     "csv": "faces.csv",
     "parquet": "faces.parquet",
     "coco": "faces.json",
-    "pts": "pts",
+    "pts": POINTS,
 }
 """The file, or folder, of each format in the folder of results."""
 
@@ -179,16 +188,14 @@ class _Job:
         self.kept = 0
         self._folder = plan.results
         # What is wrong with the inputs is found before anything is made.
-        inside = (*FILES.values(), ANNOTATED, CROPS, STATE, SHEET)
-        places = [self._folder, *(self._folder / name for name in inside)]
-        self._scan = Scan(plan.inputs, plan.selection, places, self._cannot_read)
+        self._scan = Scan(plan.inputs, plan.selection, plan.results, self._cannot_read)
         self._make_folder()
         self._options = options_of(plan.settings)
         settings = plan.settings
         crops = f"{settings.crops} {settings.crop_size}" if settings.crops else None
         drawn = None if settings.draw is None else ",".join(settings.draw)
         self.journal = Journal(
-            self._folder / STATE / "journal.sqlite",
+            self._folder / JOURNAL,
             Wanted(self._options, drawn, crops),
         )
         try:

@@ -34,6 +34,13 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 LISTS = (".txt", ".lst", ".list")
 STREAM = "-"
 
+STATE, ANNOTATED, CROPS, POINTS, SHEET = ".kpipe", "annotated", "crops", "pts", "sheet.jpg"
+RESULTS = (STATE, ANNOTATED, CROPS, POINTS, SHEET)
+"""What is not to be taken for photographs in a folder of results."""
+
+JOURNAL = f"{STATE}/journal.sqlite"
+"""Marks a folder of results."""
+
 LARGEST_MEMBER = 1 << 30
 """Bytes: what claims or turns out to be larger inside an archive is no photograph but a trap."""
 
@@ -105,14 +112,14 @@ class Scan:
         inputs: folders, photographs, patterns, lists, archives, addresses, or - for a list on
             standard input.
         selection: which files are wanted.
-        results: the folder of results and, inside it, folders and files: never photographs.
+        results: the folder where the results of the job go.
         problem: told the name and the reason where a folder, list or archive cannot be read.
         left_aside: how many files were seen and not wanted.
     """
 
     inputs: Sequence[str]
     selection: Selection
-    results: Sequence[Path]
+    results: Path
     problem: Callable[[str, str], None]
     left_aside: int = field(default=0, init=False)
 
@@ -127,9 +134,6 @@ class Scan:
 
     def __iter__(self) -> Iterator[Photo]:
         """The photographs as they are found; a name may come twice."""
-        self._results = {_identity(os.fspath(path)) for path in self.results} - {None}
-        self._result_files = {path.name for path in self.results}
-        self._result_places = [os.path.join(os.path.realpath(p), "") for p in self.results[1:]]
         alone = len(self.inputs) == 1
         for given in self.inputs:
             if given == STREAM:
@@ -161,7 +165,8 @@ class Scan:
 
     def _is_result(self, path: str) -> bool:
         place = os.path.join(os.path.realpath(path), "")
-        return any(place.startswith(results) for results in self._result_places)
+        results = os.path.realpath(self.results)
+        return any(place.startswith(os.path.join(results, name, "")) for name in RESULTS)
 
     def _file(self, path: str, name: str, chosen: bool) -> Iterator[Photo]:
         if self.selection.takes(name, chosen):
@@ -192,24 +197,25 @@ class Scan:
         while folders or links:
             folder, inside = folders.pop() if folders else links.pop()
             identity = _identity(folder)
-            if identity in seen or (identity in self._results and folder != top):
+            if identity in seen:
                 continue
             seen.add(identity)
             found: list[tuple[str, str]] = []
+            # What jobs have written into the folder, this one or another, are no photographs.
+            own = RESULTS if os.path.exists(os.path.join(folder, JOURNAL)) else ()
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         name = inside + entry.name
+                        if entry.name in own:
+                            continue
                         if entry.is_dir():
                             if not self.selection.leaves_out(name):
                                 place = links if entry.is_symlink() else found
                                 place.append((entry.path, name + "/"))
                         elif not self.selection.takes(name):
                             self.left_aside += 1
-                        elif (
-                            entry.name not in self._result_files
-                            or _identity(entry.path) not in self._results
-                        ):
+                        else:
                             yield Photo(name, entry.path, None, *_stamp(entry))
             except OSError as error:
                 self.problem(inside or top, _reason(error))

@@ -14,7 +14,7 @@ import numpy as np
 
 from kpipe.batch import BatchError
 from kpipe.batch.journal import Done
-from kpipe.batch.sources import ReadError, is_address, read_content
+from kpipe.batch.sources import ANNOTATED, CROPS, STATE, ReadError, is_address, read_content
 from kpipe.formats.records import inside
 from kpipe.media.images import ImageError, Photo, encode, read_photo, shown
 from kpipe.writers.records import error_to_json, to_json
@@ -22,9 +22,6 @@ from kpipe.writers.records import error_to_json, to_json
 if TYPE_CHECKING:
     from kpipe.faces import Face, Faces
     from kpipe.pipeline import Pipeline
-
-ANNOTATED, CROPS = "annotated", "crops"
-"""Folders in the folder of results."""
 
 TILE = 192
 """Side of a picture on the contact sheet, pixels."""
@@ -219,7 +216,7 @@ def unread(task: Task, reason: str) -> Done:
 
 
 def temporary_folder(results: Path) -> Path:
-    return results / ".kpipe" / "tmp"
+    return results / STATE / "tmp"
 
 
 def annotated_name(name: str) -> str:

@@ -60,9 +60,9 @@ class RayEngine:
         try:
             ray.init(
                 self._address,
+                include_dashboard=None if self._address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                configure_logging=True,
             )
         except Exception as error:  # Ray's own are of many kinds, some plain Exceptions
             reason = " ".join(str(error).split())
@@ -86,12 +86,13 @@ class RayEngine:
 
     def _run_wave(self, wave: list[Task]) -> Iterator[list[tuple[Task, Answer]]]:
         open_ = {task.id: task._replace(content=None) for task in wave}
-        blocks = [
+        blocks: list[Any] = [
             ray.put(pa.table({"task": [pickle.dumps(task) for task in wave[k : k + BATCH]]}))
             for k in range(0, len(wave), BATCH)
         ]
         del wave
-        cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cores = max(int(resources.get("CPU", 1)), 1)
         done = ray.data.from_arrow_refs(blocks).map_batches(
             _Actor,
             fn_constructor_args=self._arguments,
@@ -101,7 +102,8 @@ class RayEngine:
             concurrency=(1, min(cores, len(blocks))),
         )
         try:
-            for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+            batches: Any = done.iter_batches(batch_size=None, batch_format="pyarrow")
+            for batch in batches:
                 results = [pickle.loads(row) for row in batch["done"].to_pylist()]
                 # A batch that was done twice, for a node was lost, counts once.
                 yield [(open_.pop(r.id), r) for r in results if r.id in open_]

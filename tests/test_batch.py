@@ -108,11 +108,6 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
-def hang(path: Path) -> None:
-    """A decoder that never ends: a photograph at an address where nobody answers would do, too."""
-    path.write_bytes(b"")
-
-
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

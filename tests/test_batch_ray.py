@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,23 @@ ENVIRONMENT = {
 }
 
 
+def agent_ports() -> dict[str, int]:
+    """Free ports for a node's helpers: a node that has to ask for them, on a busy machine, gives up
+    before they have started.
+    """
+    names = (
+        "metrics_agent_port",
+        "metrics_export_port",
+        "dashboard_agent_listen_port",
+        "runtime_env_agent_port",
+    )
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    ports = {name: s.getsockname()[1] for name, s in zip(names, sockets)}
+    for open_socket in sockets:
+        open_socket.close()
+    return ports
+
+
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, int]]:
     """The address of a cluster of two nodes of one core, and the process of the second's raylet."""
@@ -37,10 +55,11 @@ def cluster() -> Iterator[tuple[str, int]]:
 
     os.environ |= ENVIRONMENT
     nodes = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, **agent_ports()},
     )
     try:
-        second = nodes.add_node(num_cpus=1)
+        second = nodes.add_node(num_cpus=1, **agent_ports())
         nodes.wait_for_nodes()
         (raylet,) = second.all_processes["raylet"]
         yield nodes.address, raylet.process.pid
@@ -52,7 +71,7 @@ def test_the_same_records_though_a_node_is_lost(
     batch: Batch, photos: Path, tmp_path: Path, cluster: tuple[str, int]
 ) -> None:
     address, raylet = cluster
-    for copy in range(150):
+    for copy in range(60):
         os.link(photos / "a/0.jpg", photos / f"more{copy}.jpg")
     (photos / "bad.jpg").write_text("no picture")
     local = batch("photos", "-o", "local", "--format", "jsonl,parquet")
@@ -70,8 +89,8 @@ def test_the_same_records_though_a_node_is_lost(
         before = len(sorted_lines(out))
         _, error = job.communicate(timeout=400)
     assert job.returncode == 1 and "Traceback" not in error, error
-    assert before < 163, "the node was lost too late to matter"
-    assert len(records(out)) == 163
+    assert before < 73, "the node was lost too late to matter"
+    assert len(records(out)) == 73
     assert sorted_lines(out) == sorted_lines(tmp_path / "local")
 
     from kpipe.formats import load_format

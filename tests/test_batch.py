@@ -302,6 +302,19 @@ def test_a_photograph_that_takes_too_long(photos: Path, tmp_path: Path) -> None:
 
 
 @linux
+def test_waiting_for_a_processor_is_not_hanging() -> None:
+    from kpipe.batch.local import _processor_time
+
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        wait_for(lambda: _processor_time(busy.pid)[1] > 0.2)
+        assert _processor_time(busy.pid)[0]
+        busy.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not _processor_time(busy.pid)[0])
+        assert _processor_time(busy.pid)[1] > 0.2
+        busy.kill()
+
+
+@linux
 def test_a_photograph_that_needs_too_much_memory(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:

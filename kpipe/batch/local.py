@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from kpipe.batch import BatchError
@@ -28,8 +29,11 @@ AHEAD = 2
 TICK = 0.2
 """Seconds after which whoever takes the results is asked at the latest."""
 
-START_LIMIT = 120.0
+START_LIMIT = 300.0
 """Seconds that a worker may take to load."""
+
+PATIENCE = 10.0
+"""Time limits that a photograph may take on a machine too busy to give its worker a processor."""
 
 Answer = Done | bytes | None
 
@@ -106,9 +110,12 @@ class LocalEngine:
 
     def _overdue(self, worker: _Worker) -> str | None:
         limit = self._time_limit if worker.loaded else START_LIMIT
-        if (worker.tasks or not worker.loaded) and time.monotonic() - worker.since > limit:
-            return f"took longer than {limit:g} s (--time-limit)"
-        return None
+        taken = time.monotonic() - worker.since
+        if taken < limit or not (worker.tasks or not worker.loaded):
+            return None
+        if taken < PATIENCE * limit and worker.waits_for_a_processor(limit):
+            return None
+        return f"took longer than {limit:g} s (--time-limit)"
 
     def _bury(
         self, worker: _Worker, reason: str, waiting: deque[Task]
@@ -140,13 +147,14 @@ class _Worker:
     Attributes:
         tasks: what it has not answered, oldest first; that is the one in its hands.
         since: when it began with that one.
+        busy: seconds of a processor that it had taken then.
         loaded: whether it is ready for work.
         dead: why it is no more, or None.
     """
 
     def __init__(self, settings: Settings, memory: int | None) -> None:
         self.tasks: deque[Task] = deque()
-        self.since = time.monotonic()
+        self.since, self.busy = time.monotonic(), 0.0
         self.loaded = False
         self.dead: str | None = None
         context = multiprocessing.get_context("spawn")
@@ -172,7 +180,7 @@ class _Worker:
 
     def give(self, task: Task) -> None:
         if not self.tasks:
-            self.since = time.monotonic()
+            self._begin()
         self.tasks.append(task)
         # One that has died is noticed when its answers are asked for.
         with contextlib.suppress(OSError):
@@ -184,7 +192,7 @@ class _Worker:
         try:
             while self.pipe.poll():
                 answer = self.pipe.recv()
-                self.since = time.monotonic()
+                self._begin()
                 if isinstance(answer, _Loaded):
                     self.loaded = True
                 elif isinstance(answer, Exception):
@@ -196,10 +204,32 @@ class _Worker:
             self.dead = _cause(self._process.exitcode)
         return answers
 
+    def _begin(self) -> None:
+        self.since, self.busy = time.monotonic(), _processor_time(self._process.pid)[1]
+
+    def waits_for_a_processor(self, limit: float) -> bool:
+        """Whether it would go on if it were let, and has not had so many seconds yet."""
+        running, busy = _processor_time(self._process.pid)
+        return running and busy - self.busy < limit
+
     def kill(self) -> None:
         self._process.kill()
         self._process.join()
         self.pipe.close()
+
+
+def _processor_time(process: int | None) -> tuple[bool, float]:
+    """Whether a process has something to compute, and the seconds that it has computed so far.
+
+    Where there is no /proc it is taken for idle.
+    """
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False, 0.0
+    # The second field is a name, in which there may be anything.
+    state, *fields = text.rpartition(")")[2].split()
+    return state == "R", (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
 
 
 def _cause(code: int | None) -> str:

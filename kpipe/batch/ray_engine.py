@@ -21,6 +21,7 @@ import ray.data
 
 from kpipe.batch.journal import Done
 from kpipe.batch.local import Answer, EngineError, LocalEngine
+from kpipe.batch.sources import is_address
 from kpipe.batch.work import Settings, Task
 
 BATCH = 16
@@ -118,7 +119,9 @@ def _wave(tasks: Iterator[Task]) -> list[Task]:
     wave: list[Task] = []
     size = 0
     for task in itertools.islice(tasks, WAVE):
-        wave.append(task)
+        # A node's processes run in folders of their own.
+        place = task.place if is_address(task.place) else os.path.abspath(task.place)  # noqa: PTH100
+        wave.append(task._replace(place=place))
         size += len(task.content or b"")
         if size > WAVE_BYTES:
             break

@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,7 @@ class RayEngine:
 
     def __enter__(self) -> RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _knock(self._address)
         try:
             ray.init(
                 self._address,
@@ -113,6 +115,21 @@ class RayEngine:
             raise EngineError(f"the Ray cluster does not go on: {lines[-1]}") from None
         if open_:
             raise EngineError(f"the Ray cluster has lost {len(open_)} photographs; run again")
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself would try for minutes to reach what is not there.
+
+    Raises:
+        EngineError: nobody answers.
+    """
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster at {address} ({error.strerror or error})") from None
 
 
 def _wave(tasks: Iterator[Task]) -> list[Task]:

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_batch import FAST, Batch, batch, photos, records, sorted_lines, talk, wait_for
+from tests.test_batch import (
+    FAST,
+    Batch,
+    add_large,
+    batch,
+    photos,
+    records,
+    sorted_lines,
+    talk,
+    wait_for,
+)
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
@@ -74,8 +84,7 @@ def test_the_same_records_though_a_node_is_lost(
     batch: Batch, photos: Path, tmp_path: Path, cluster: tuple[str, int]
 ) -> None:
     address, raylet = cluster
-    for copy in range(40):
-        os.link(photos / "a/0.jpg", photos / f"more{copy}.jpg")
+    add_large(photos, 60)
     (photos / "bad.jpg").write_text("no picture")
     local = batch("photos", "-o", "local", "--format", "jsonl,parquet")
     assert local.returncode == 1, local.stderr
@@ -92,8 +101,8 @@ def test_the_same_records_though_a_node_is_lost(
         before = len(sorted_lines(out))
         _, error = job.communicate(timeout=400)
     assert job.returncode == 1 and "Traceback" not in error, error
-    assert before < 53, "the node was lost too late to matter"
-    assert len(records(out)) == 53
+    assert before < 73, "the node was lost too late to matter"
+    assert len(records(out)) == 73
     assert sorted_lines(out) == sorted_lines(tmp_path / "local")
 
     from kpipe.formats import load_format

@@ -52,7 +52,7 @@ FILES = {
 }
 """The file, or folder, of each format in the folder of results."""
 
-COMMIT_EVERY = 1.0
+COMMIT_EVERY = 0.25
 """Seconds of work that a crash can cost."""
 
 COMMIT_COUNT = 1000

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from kpipe import __version__
-from kpipe.cli import annotate, bench, evaluate, export, live, train, video
+from kpipe.cli import annotate, batch, bench, convert, evaluate, export, live, train, video
 
 app = typer.Typer(
     name="kpipe",
@@ -30,6 +30,8 @@ app = typer.Typer(
 app.command("annotate")(annotate.annotate)
 app.command("video")(video.video)
 app.command("live")(live.live)
+app.command("batch")(batch.batch)
+app.command("convert")(convert.convert)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)

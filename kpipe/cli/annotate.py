@@ -104,8 +104,8 @@ def annotate(
     import numpy as np
 
     from kpipe.boxes import candidates, read_boxes
-    from kpipe.cli.detectors import make_detector
     from kpipe.cli.report import error, say, table, track
+    from kpipe.detectors import make_detector
     from kpipe.media.images import ImageError, shown
     from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
@@ -124,11 +124,11 @@ def annotate(
         pictures = _pictures(photos, output, stdout_taken=bool(streams))
 
     outputs = Outputs(photos, force)
-    pipeline = Pipeline(
-        make_detector(detector, min_face, tilt, cascades),
-        LandmarkPredictor(model),
-        min_score=min_score,
-    )
+    try:
+        finder = make_detector(detector, min_face=min_face, tilt=tilt, cascades=cascades)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
+    pipeline = Pipeline(finder, LandmarkPredictor(model), min_score=min_score)
     given = read_boxes(boxes) if boxes is not None else None
     rows: list[tuple[str, ...]] = []
     written: list[str] = []

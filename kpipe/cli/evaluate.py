@@ -73,9 +73,9 @@ def evaluate(
     """Measure on labelled data: the points with our detector and given the true box; the faces
     found and missed; the face score.
     """
-    from kpipe.cli.detectors import make_detector
     from kpipe.cli.report import error, say
     from kpipe.datasets import read_samples
+    from kpipe.detectors import make_detector
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
 
@@ -84,7 +84,10 @@ def evaluate(
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
     predictor = LandmarkPredictor(model)
-    pipeline = Pipeline(make_detector(detector), predictor)
+    try:
+        pipeline = Pipeline(make_detector(detector), predictor)
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
     open_pipeline = Pipeline(pipeline.detector, predictor, first=pipeline.first, min_score=0.1)
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:

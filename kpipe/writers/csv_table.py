@@ -4,35 +4,73 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 from kpipe.faces import Faces
 from kpipe.schemes import Scheme
 
 LEADING = ("image", "face", "score", "x0", "y0", "x1", "y1", "yaw", "pitch", "roll")
+TRAILING = ("track", "width", "height", "error")
 
 
 def header(scheme: Scheme) -> str:
-    """The line of column names: box and pose, then x, y and sigma of each point."""
+    """The line of column names: box and pose, x, y and sigma of each point, then the photograph."""
     points = [f"{name}_{axis}" for name in scheme.names for axis in ("x", "y", "sigma")]
-    return _line([*LEADING, *points])
+    return _line([*LEADING, *points, *TRAILING])
 
 
 def rows(faces: Faces) -> str:
     """The lines of one photograph's faces, numbered from 1."""
-    lines = []
-    for number, face in enumerate(faces, 1):
-        pose = ["" if face.pose is None else f"{angle:.2f}" for angle in face.pose or ("",) * 3]
-        points = [
-            text
-            for (x, y), sigma in zip(face.points, face.sigma)
-            for text in (f"{x:.2f}", f"{y:.2f}", f"{sigma:.3f}")
-        ]
-        box = [f"{value:.2f}" for value in face.box]
-        lines.append(_line([faces.path, number, f"{face.score:.4f}", *box, *pose, *points]))
+    return "".join(_face_rows(faces.to_dict(), len(faces.scheme)))
+
+
+def rows_of_record(record: dict[str, Any], scheme: Scheme) -> str:
+    """The lines of one photograph's record: one with no number if it has no face."""
+    lines = _face_rows(record, len(scheme))
+    if not lines:
+        blank = [""] * (len(LEADING) - 1 + 3 * len(scheme) + 1)
+        photo = [record.get("width"), record.get("height"), record.get("error")]
+        lines = [_line([record["image"], *blank, *photo])]
     return "".join(lines)
 
 
-def _line(values: list[object]) -> str:
+def _face_rows(record: dict[str, Any], count: int) -> list[str]:
+    lines = []
+    for number, face in enumerate(record["faces"], 1):
+        pose = face.get("pose") or {}
+        points = [
+            text
+            for (x, y), sigma in zip(face["points"], face.get("sigma") or [None] * count)
+            for text in (_number(x, 2), _number(y, 2), _number(sigma, 3))
+        ]
+        lines.append(
+            _line(
+                [
+                    record["image"],
+                    number,
+                    _number(face.get("score"), 4),
+                    *(_number(value, 2) for value in face["box"]),
+                    *(_number(pose.get(angle), 2) for angle in ("yaw", "pitch", "roll")),
+                    *points,
+                    face.get("track"),
+                    record.get("width"),
+                    record.get("height"),
+                    None,
+                ]
+            )
+        )
+    return lines
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """So many decimals; more only where they would be lost."""
+    if value is None:
+        return ""
+    text = f"{value:.{decimals}f}"
+    return text if float(text) == value else repr(value)
+
+
+def _line(values: list[Any]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue()

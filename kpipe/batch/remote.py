@@ -1,0 +1,80 @@
+"""Photographs at addresses - `s3://`, `gs://`, `https://`, whatever fsspec knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from kpipe.batch.sources import ReadError, SourceError
+
+
+def find(address: str) -> Iterator[tuple[str, str, int, int]]:
+    """The files below an address: path inside it, address, size (-1 if unknown) and time.
+
+    An address that is one file gives that file, with an empty path.
+
+    Raises:
+        SourceError: fsspec or the package for this kind of address is not installed.
+        OSError: the place cannot be listed.
+    """
+    system, path = _system(address)
+    try:
+        if system.isfile(path):
+            yield "", address, *_stamp(system.info(path))
+            return
+        # Folder by folder: all at once would hold all names in memory.
+        for folder, _, files in system.walk(path, detail=True):
+            for details in files.values():
+                full = details["name"]
+                inside = full[len(path) :].lstrip("/") if full.startswith(path) else full
+                place = system.unstrip_protocol(full) if folder else full
+                yield inside, place, *_stamp(details)
+    except OSError:
+        raise
+    except Exception as error:  # each kind of storage has its own
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def read(address: str) -> bytes:
+    """The bytes at an address.
+
+    Raises:
+        ReadError: they cannot be had.
+    """
+    try:
+        system, path = _system(address)
+        content: bytes = system.cat_file(path)
+    except FileNotFoundError:
+        raise ReadError("no such file") from None
+    except Exception as error:  # each kind of storage has its own
+        raise ReadError(" ".join(str(error).split()) or type(error).__name__) from None
+    return content
+
+
+def _system(address: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(address)
+    except ImportError as error:
+        raise SourceError(
+            f"{address}: needs one more package ({error}); pip install 'kpipe[ray]' has fsspec, "
+            "s3fs and gcsfs are for s3:// and gs://"
+        ) from None
+    except ValueError as error:
+        raise SourceError(f"{address}: {error}") from None
+    return system, path
+
+
+def _stamp(details: dict[str, Any]) -> tuple[int, int]:
+    size = details.get("size")
+    changed = details.get("LastModified") or details.get("mtime") or details.get("updated")
+    if isinstance(changed, str):
+        try:
+            changed = datetime.fromisoformat(changed.replace("Z", "+00:00"))
+        except ValueError:
+            changed = 0
+    if isinstance(changed, datetime):
+        changed = changed.timestamp()
+    return (-1 if size is None else int(size)), int(float(changed or 0) * 10**9)

@@ -1,0 +1,73 @@
+"""`kpipe convert`: results from one format to another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAMES = "jsonl|csv|parquet|coco|dlib|pts"
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="FROM", help="A file of results, or a folder of .pts files.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TO",
+            help="Its ending says the format: .jsonl, .csv, .parquet, .json (COCO keypoints), "
+            ".xml (dlib), or a folder for .pts.",
+        ),
+    ],
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar=NAMES, help="Format, if not by the name.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar=NAMES, help="Likewise of TO.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace TO if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
+) -> None:
+    """Convert results between formats, and say what the new one cannot hold."""
+    from kpipe.cli.extras import require
+    from kpipe.cli.report import error, say
+    from kpipe.formats import FORMATS, FormatError, Record, format_of, load_format
+    from kpipe.media.images import shown
+
+    for value, option in ((from_, "--from"), (to, "--to")):
+        if value is not None and value not in FORMATS:
+            raise typer.BadParameter(f"choose from {', '.join(FORMATS)}", param_hint=option)
+    count = faces = 0
+
+    def counted(record: Record) -> Record:
+        nonlocal count, faces
+        count += 1
+        faces += len(record["faces"])
+        return record
+
+    try:
+        names = from_ or format_of(source), to or format_of(target)
+        if "parquet" in names:
+            require("batch", "pyarrow")
+        if not source.exists():
+            raise FormatError(f"{shown(source)}: no such file or folder")
+        if os.path.realpath(source) == os.path.realpath(target):
+            raise FormatError(f"{shown(target)}: is what is read; name another file")
+        if target.is_file() and names[1] == "pts":
+            raise FormatError(f"{shown(target)}: is a file; .pts files need a folder")
+        if target.is_dir() and names[1] != "pts":
+            raise FormatError(f"{shown(target)}: is a folder; name a file in it")
+        occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
+        if occupied and not force:
+            raise FormatError(f"{shown(target)}: exists; --force replaces it")
+        read, write = (load_format(name) for name in names)
+        lost = write.write(target, map(counted, read.read(source)))
+    except FormatError as problem:
+        error(str(problem))
+        raise typer.Exit(1) from None
+    if not quiet:
+        for what, number in lost.items():
+            say(f"dropped, {names[1]} cannot hold it: {number} {what}")
+        say(f"written: {shown(target)} ({count} photographs, {faces} faces)")

@@ -1,0 +1,46 @@
+"""The detectors by name, as the commands' options have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kpipe.detector import LEANING, LYING, UPRIGHT, Detector, HaarDetector
+from kpipe.proposals import ProposalDetector
+from kpipe.yunet import YuNetDetector
+
+UPRIGHT_ROLL = 45.0
+"""Degrees up to which a head counts as upright."""
+
+
+def make_detector(
+    name: str,
+    *,
+    min_face: float = 1 / 40,
+    tilt: str = "any",
+    cascades: Path | None = None,
+    threads: int = 0,
+) -> Detector:
+    """A detector.
+
+    Args:
+        name: `proposals`, `haar`, or a YuNet file that ends in .onnx.
+        min_face: smallest face that is looked for, see the detectors.
+        tilt: `any` or `upright`: whether heads that lean or lie are looked for.
+        cascades: folder of cascade files to use, not OpenCV's own; means `haar`.
+        threads: of the proposal network; 0 for all cores.
+
+    Raises:
+        ValueError: no detector, or no tilt, has that name.
+        ModelError, CascadeError: a file cannot be used.
+    """
+    if tilt not in ("any", "upright"):
+        raise ValueError("choose any or upright for --tilt")
+    if name == "haar" or cascades is not None:
+        views = UPRIGHT + LEANING + LYING if tilt == "any" else UPRIGHT
+        return HaarDetector(views, min_face=min_face, folder=cascades)
+    if name == "proposals":
+        roll = 180.0 if tilt == "any" else UPRIGHT_ROLL
+        return ProposalDetector(min_face=min_face, max_roll=roll, threads=threads)
+    if name.endswith(".onnx"):
+        return YuNetDetector(Path(name), min_face=min_face)
+    raise ValueError("choose proposals, haar or a YuNet .onnx file for --detector")

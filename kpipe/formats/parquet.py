@@ -1,0 +1,98 @@
+"""Parquet, one row a photograph with its faces inside: a file, or a folder of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError:
+    raise ImportError("Parquet needs one more package: pip install 'kpipe[batch]'") from None
+
+from kpipe.faces import Pose
+from kpipe.formats.records import FormatError, Record, face_record, photo_record, whole_file
+from kpipe.media.images import shown
+
+GROUP = 2000
+"""Photographs in a row group, so that memory stays small."""
+
+NUMBERS = pa.list_(pa.float64())
+
+FACE = pa.struct(
+    [
+        ("box", NUMBERS),
+        ("score", pa.float64()),
+        ("points", pa.list_(NUMBERS)),
+        ("sigma", NUMBERS),
+        ("pose", pa.struct([(angle, pa.float64()) for angle in Pose._fields])),
+        ("track", pa.int64()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("scheme", pa.string()),
+        ("faces", pa.list_(FACE)),
+        ("error", pa.string()),
+        # The name as the file system has it, where it is no valid text; else null.
+        ("image_bytes", pa.binary()),
+    ]
+)
+
+
+def read(path: Path) -> Iterator[Record]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise FormatError(f"{shown(path)}: no Parquet files in it")
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as table:
+                for batch in table.iter_batches(batch_size=GROUP):
+                    yield from map(_record, batch.to_pylist())
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())
+            raise FormatError(f"{shown(file)}: not a readable Parquet file ({reason})") from None
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"{shown(file)}: not the columns of kpipe's ({error})") from None
+
+
+def _record(row: dict[str, Any]) -> Record:
+    name = row["image"]
+    if row.get("image_bytes") is not None:
+        name = row["image_bytes"].decode("utf-8", "surrogateescape")
+    faces = [face_record(**face) for face in row["faces"] or []]
+    return photo_record(name, row["width"], row["height"], faces, row["error"], row["scheme"])
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """A record as a row of the schema."""
+    name = record["image"].encode("utf-8", "surrogateescape")
+    row = {column: record.get(column) for column in SCHEMA.names}
+    text = name.decode("utf-8", "backslashreplace")
+    row["image"] = text
+    row["image_bytes"] = name if text != record["image"] else None
+    if row["error"] is not None:
+        row["error"] = row["error"].encode("utf-8", "backslashreplace").decode()
+    return row
+
+
+def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+    records = iter(records)
+    try:
+        with (
+            whole_file(path, "wb") as stream,
+            pq.ParquetWriter(stream, SCHEMA, compression="zstd") as table,
+        ):
+            while rows := [row_of(record) for record in itertools.islice(records, GROUP)]:
+                table.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{shown(path)}: cannot be written ({reason})") from None
+    return {}

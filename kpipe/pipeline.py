@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kpipe.detector import Detections, Detector
 from kpipe.faces import Face, Faces
 from kpipe.measures import head_pose
-from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
+from kpipe.predictor import FIRST_LOOK, LandmarkPredictor, Prediction
 from kpipe.preprocessor import (
     Pyramid,
     crop_transform,
@@ -32,7 +32,7 @@ as 16 pixels, no more are lost than at 0.2; of 50 held-out photographs without f
 three ways, three show one."""
 
 
-PROMISING = 0.2
+PROMISING = 0.5
 """Least probability, at the first look, of a face that gets a second one."""
 
 
@@ -120,33 +120,35 @@ class Pipeline:
     def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """Points in the boxes that a detector gave."""
         frames = list(zip(detections.boxes, (float(roll) for roll in detections.rolls)))
-        return _look(Pyramid(gray).warp, frames, self.first)
+        return _look(Pyramid(gray).warp, frames, self.first, self.first)
 
     def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
         """Points in upright crops framed by the points of a first look."""
         rolls = [head_pose(points).roll for points in first.points]
         frames = [(face_box(points, roll), roll) for points, roll in zip(first.points, rolls)]
-        return _look(partial(warp, gray), frames, self.predictor)
+        return _look(partial(warp, gray), frames, self.predictor, self.predictor.both_ways)
 
 
 def _look(
     cut: Callable[[NDArray[np.float64], int], NDArray[np.uint8]],
     frames: Sequence[tuple[NDArray[np.floating], float]],
     predictor: LandmarkPredictor,
+    see: Callable[[NDArray[np.uint8]], Prediction],
 ) -> Landmarks:
     """What a network sees in boxes of a picture, each turned upright by its roll.
 
     Args:
         cut: the square of a picture that a matrix and a size say, as `kpipe.preprocessor.warp`.
         frames: boxes and rolls.
-        predictor: the network.
+        predictor: says how its crops are cut.
+        see: the predictor, or one of its methods.
     """
     size, margin = predictor.crop_size, predictor.crop_margin
     matrices = [crop_transform(box, roll, size, margin) for box, roll in frames]
     crops = np.zeros((len(matrices), size, size), np.uint8)
     for crop, matrix in zip(crops, matrices):
         crop[:] = cut(matrix, size)
-    points, sigma, face = predictor(crops)
+    points, sigma, face = see(crops)
     for index, matrix in enumerate(matrices):
         inverse = invert(matrix)
         points[index] = transform(inverse, points[index])

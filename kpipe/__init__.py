@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor, ModelError
     from kpipe.renderer import Style, render
-    from kpipe.schemes import IBUG68, Scheme
+    from kpipe.schemes import IBUG68, KAGGLE15, Scheme
 
 __version__ = "0.1.0"
 
 __all__ = [
     "IBUG68",
+    "KAGGLE15",
     "CascadeError",
     "Detections",
     "Detector",
@@ -57,6 +58,7 @@ _HOME = {
     "Style": "renderer",
     "render": "renderer",
     "IBUG68": "schemes",
+    "KAGGLE15": "schemes",
     "Scheme": "schemes",
 }
 

@@ -115,7 +115,8 @@ def _framed(points: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
     angle = np.deg2rad(rng.normal(0, ROLL))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     scale = np.exp(rng.normal(0, LOG_SCALE))
-    return scale * (points - middle) @ turn.T + middle + rng.normal(0, SHIFT)
+    framed = scale * (points - middle) @ turn.T + middle + rng.normal(0, SHIFT)
+    return np.asarray(framed, np.float64)
 
 
 def _pattern(rng: Rng) -> NDArray[np.bool_]:
@@ -131,9 +132,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
     faces of another shape do not come out smaller.
     """
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
-    angle = np.arctan2(
-        (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum(), (a * b).sum()
-    )  # fmt: skip
+    angle = np.arctan2((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum(), (a * b).sum())
     scale = np.linalg.norm(b) / np.linalg.norm(a)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
@@ -247,7 +246,7 @@ class _Sketch:
         small = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         ramp = np.arange(SIDE) - SIDE / 2
         lit = small + self.light[0] * ramp + self.light[1] * ramp[:, None]
-        return np.clip(lit, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(lit, 0, 255), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -283,16 +282,6 @@ class MadeSet:
         for name, text in texts.items():
             write_file(folder / name, text.encode())
         return [folder / name for name in texts]
-
-
-FILES = (
-    "training.csv",
-    "test.csv",
-    "IdLookupTable.csv",
-    "SampleSubmission.csv",
-    "test_labels.csv",
-)
-"""What `MadeSet.write` writes."""
 
 
 def from_samples(

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpipe.datasets import held_out
 from kpipe.media.images import shown
 from kpipe.schemes import KAGGLE15
 
@@ -27,12 +28,13 @@ SIDE = 96
 """Of the pictures, pixels."""
 
 COLUMNS = tuple(f"{name}_{axis}" for name in KAGGLE15.names for axis in "xy")
-"""The 30 label columns in the file's order: column 2 i is the x of point i, column 2 i + 1 its y."""
+"""The 30 label columns in the file's order: x and y of the first point, of the second …"""
 
 BEYOND = 96.0
 """Pixels: a label farther outside the picture than this is a mistake."""
 
-Row = TypeVar("Row")
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+"""What Python's reader of zip files raises at those that are damaged, locked or of another kind."""
 
 
 class KaggleError(ValueError):
@@ -183,6 +185,21 @@ def read_sample(path: Path) -> tuple[int, ...]:
     return tuple(rows)
 
 
+def is_test(path: Path) -> bool:
+    """Whether a file looks like a `test.csv` (or zip file of it) rather than a `training.csv`."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path, "training.csv", stack))
+            return b"ImageId" in file.read(64)
+        except (KaggleError, OSError, *DAMAGED):
+            return False  # whoever reads it as a training.csv says what is wrong with it
+
+
+def kept_out(pictures: NDArray[np.uint8], share: float) -> NDArray[np.bool_]:
+    """(n,) which pictures are for validation: the same in every run, and equal ones together."""
+    return np.array([held_out(picture.tobytes().hex(), share) for picture in pictures], bool)
+
+
 def training_csv(data: Labelled) -> str:
     """The text of a `training.csv`."""
     lines = [",".join((*COLUMNS, "Image"))]
@@ -286,33 +303,28 @@ def _read(
             for number, cells in enumerate(reader, 1):
                 if not cells:  # an empty line
                     continue
+                where = f"{shown(path)}: row {number}"
                 if len(cells) != len(header):
-                    raise _RowError(f"{len(cells)} columns, {len(header)} expected")
+                    raise KaggleError(f"{where}: {len(cells)} columns, {len(header)} expected")
                 try:
                     read(dict(zip(header, cells)))
                 except KaggleError as error:
-                    raise _RowError(str(error)) from None
+                    raise KaggleError(f"{where}: {error}") from None
                 used += 1
                 if on_row is not None:
                     on_row(used)
-        except _RowError as error:
-            raise KaggleError(f"{shown(path)}: row {number}: {error}") from None
         except csv.Error as error:
             raise KaggleError(f"{shown(path)}: row {number + 1}: {error}") from None
         except UnicodeDecodeError:
             raise KaggleError(f"{shown(path)}: row {number + 1}: not text") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise KaggleError(f"{shown(path)}: damaged or locked zip file ({error})") from None
+        except DAMAGED as error:
+            raise KaggleError(f"{shown(path)}: unusable zip file ({error})") from None
         except MemoryError:
             raise KaggleError(f"{shown(path)}: too large for this machine's memory") from None
         except OSError as error:
             raise KaggleError(f"{shown(path)}: {error.strerror or error}") from None
     if used == 0:
         raise KaggleError(f"{shown(path)}: no row below its header")
-
-
-class _RowError(Exception):
-    """A row is wrong; the message does not say which."""
 
 
 def _check_header(

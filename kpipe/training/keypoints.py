@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kpipe.datasets import held_out
-from kpipe.kaggle.files import SIDE, Labelled
+from kpipe.kaggle.files import SIDE, Labelled, kept_out
 from kpipe.kaggle.metrics import Metrics, measure
 from kpipe.media.images import write_file
 from kpipe.schemes import KAGGLE15
@@ -278,11 +277,6 @@ class TrainedKeypoints:
     settings: KeypointSettings
 
 
-def split(pictures: NDArray[np.uint8], share: float) -> NDArray[np.bool_]:
-    """(n,) which pictures are kept out: the same in every run, and equal ones together."""
-    return np.array([held_out(picture.tobytes().hex(), share) for picture in pictures], bool)
-
-
 def train_keypoints(
     data: Labelled,
     settings: KeypointSettings,
@@ -301,7 +295,7 @@ def train_keypoints(
         KeypointTrainingError: there is no label to learn from, or none to validate with, or the
             folder holds a run of other settings or data.
     """
-    out = split(data.pictures, settings.validation)
+    out = kept_out(data.pictures, settings.validation)
     training, validation = data.take(~out), data.take(out)
     for part, name in ((training, "train on"), (validation, "validate with")):
         if np.isnan(part.points).all():

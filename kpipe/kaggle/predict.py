@@ -1,0 +1,115 @@
+"""The 15 points of Kaggle's pictures: from a network of 15 points, or from the 68."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from kpipe.kaggle.synthetic import MEAN_POINTS, similarity
+from kpipe.measures import mean_face
+from kpipe.pipeline import Landmarks, Pipeline
+from kpipe.predictor import ModelError
+from kpipe.preprocessor import transform
+from kpipe.schemes import KAGGLE15
+
+BATCH = 256
+"""Pictures a run of the network."""
+
+LOOKS = 2
+"""How often the 68 points are looked for, each time in a crop framed by those before."""
+
+
+class Predictor(Protocol):
+    """Anything that finds the points (n, 15, 2) float32 of pictures (n, 96, 96) uint8, in pixels.
+
+    Attributes:
+        name: for tables and pictures.
+    """
+
+    name: str
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+class KeypointNetwork:
+    """A network of `kpipe train --scheme kaggle15`.
+
+    Args:
+        path: the ONNX file.
+
+    Attributes:
+        name: its architecture.
+        validation: share of its training set that was kept out.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this.
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
+        notes = self._session.get_modelmeta().custom_metadata_map
+        if notes.get("kpipe.scheme") != KAGGLE15.name:
+            raise ModelError(
+                f"{path}: an ONNX file, but not of kpipe train --scheme {KAGGLE15.name}"
+            )
+        self.name = notes["kpipe.arch"]
+        self.validation = float(notes["kpipe.validation"])
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [np.zeros((0, len(KAGGLE15), 2), np.float32)]
+        for start in range(0, len(pictures), BATCH):
+            batch = np.ascontiguousarray(pictures[start : start + BATCH, None])
+            parts += self._session.run(["points"], {"pictures": batch})
+        return np.concatenate(parts)
+
+
+class Derived:
+    """The 15 points that follow from the 68: needs no training and no labels.
+
+    Where the face is need not be found: all of Kaggle's pictures frame it much alike.
+
+    Args:
+        pipeline: sees the 68 points; without it one of the packaged network.
+    """
+
+    name = "from the 68 points"
+
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self.pipeline = pipeline if pipeline is not None else Pipeline()
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = [KAGGLE15.weights @ self.see(picture).points[0] for picture in pictures]
+        return np.array(found, np.float32).reshape(-1, len(KAGGLE15), 2)
+
+    def see(self, picture: NDArray[np.uint8]) -> Landmarks:
+        """The 68 points of one picture (96, 96)."""
+        looked = Landmarks(_framing()[None], np.zeros((1, 68), np.float32), np.ones(1, np.float32))
+        for _ in range(LOOKS):
+            looked = self.pipeline.second_look(picture, looked)
+        return looked
+
+
+def _framing() -> NDArray[np.float32]:
+    """(68, 2) the mean face where Kaggle's pictures have it."""
+    face = mean_face()[:, :2]
+    return transform(similarity(KAGGLE15.weights @ face, MEAN_POINTS), face)
+
+
+def load(model: Path | None) -> Predictor:
+    """The network of a file, or without one what follows from the 68 points."""
+    return Derived() if model is None else KeypointNetwork(model)

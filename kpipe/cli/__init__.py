@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from kpipe import __version__
-from kpipe.cli import annotate, bench, evaluate, export, train
+from kpipe.cli import annotate, bench, evaluate, export, kaggle, train
 
 app = typer.Typer(
     name="kpipe",
@@ -32,6 +32,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.add_typer(kaggle.app, name="kaggle")
 
 
 def _version(wanted: bool) -> None:
@@ -88,7 +89,9 @@ def _expected(error: Exception) -> bool:
         ("kpipe.predictor", "ModelError"),
         ("kpipe.detector", "CascadeError"),
         ("kpipe.datasets.samples", "DatasetError"),
+        ("kpipe.kaggle.files", "KaggleError"),
         ("kpipe.media.images", "ImageError"),
+        ("kpipe.training.keypoints", "KeypointTrainingError"),
         ("kpipe.training.train", "TrainingError"),
     )
     return any(

@@ -76,6 +76,12 @@ def grid(
     return sheet
 
 
+def worst(errors: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Indices of the faces of the largest errors (n,), the largest first; NaN does not count."""
+    order = np.argsort(-np.nan_to_num(errors, nan=-1.0), kind="stable")
+    return order[: min(count, int((~np.isnan(errors)).sum()))]
+
+
 def _dots(cell: NDArray[np.uint8], points: NDArray[np.float32], colour: tuple[int, ...]) -> None:
     for x, y in ((points + 0.5) * ZOOM - 0.5) * 16:
         if np.isfinite(x) and np.isfinite(y):

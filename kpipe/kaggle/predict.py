@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kpipe.kaggle.synthetic import MEAN_POINTS, similarity
-from kpipe.measures import mean_face
+from kpipe.measures import head_pose, mean_face
 from kpipe.pipeline import Landmarks, Pipeline
 from kpipe.predictor import ModelError
 from kpipe.preprocessor import transform
@@ -93,8 +94,7 @@ class Derived:
         self.pipeline = pipeline if pipeline is not None else Pipeline()
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = [KAGGLE15.weights @ self.see(picture).points[0] for picture in pictures]
-        return np.array(found, np.float32).reshape(-1, len(KAGGLE15), 2)
+        return self.points_of([self.see(picture) for picture in pictures])
 
     def see(self, picture: NDArray[np.uint8]) -> Landmarks:
         """The 68 points of one picture (96, 96)."""
@@ -102,6 +102,28 @@ class Derived:
         for _ in range(LOOKS):
             looked = self.pipeline.second_look(picture, looked)
         return looked
+
+    @staticmethod
+    def points_of(seen: Sequence[Landmarks]) -> NDArray[np.float32]:
+        """The 15 points (n, 15, 2) of what was seen in n pictures."""
+        found = [KAGGLE15.weights @ landmarks.points[0] for landmarks in seen]
+        return np.array(found, np.float32).reshape(-1, len(KAGGLE15), 2)
+
+
+def causes(seen: Sequence[Landmarks]) -> dict[str, NDArray[np.float64]]:
+    """What may make n faces hard, (n,) each, by a name with its unit.
+
+    Yaw for heads that are turned, sigma for what is hidden by glasses, hair or hands, and how far
+    the mouth is open.
+    """
+    points = np.array([landmarks.points[0] for landmarks in seen], np.float64).reshape(-1, 68, 2)
+    opening = np.linalg.norm(points[:, 62] - points[:, 66], axis=1)
+    width = np.linalg.norm(points[:, 48] - points[:, 54], axis=1)
+    return {
+        "yaw to either side, degrees": np.array([abs(head_pose(face).yaw) for face in points]),
+        "mean sigma of the 68 points, pixels of 96": np.array([s.sigma.mean() for s in seen]),
+        "opening of the mouth over its width": opening / width,
+    }
 
 
 def _framing() -> NDArray[np.float32]:

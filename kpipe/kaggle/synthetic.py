@@ -10,15 +10,15 @@ prints.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.datasets import Sample, held_out
+from kpipe.datasets import DatasetError, Sample, held_out
 from kpipe.kaggle.files import (
     COLUMNS,
     SIDE,
@@ -265,27 +265,39 @@ class MadeSet:
     truth: Labelled
     lookup: Lookup
 
-    def write(self, folder: Path) -> list[Path]:
+    FILES: ClassVar = (
+        "training.csv",
+        "test.csv",
+        "IdLookupTable.csv",
+        "SampleSubmission.csv",
+        "test_labels.csv",
+    )
+    """What `write` writes."""
+
+    def write(self, folder: Path) -> None:
         """Writes Kaggle's four files, and `test_labels.csv` with the truth.
 
         Raises:
             ImageError: one cannot be written.
         """
         sample = "".join(f"{row},0\n" for row in self.lookup.rows)
-        texts = {
-            "training.csv": training_csv(self.training),
-            "test.csv": test_csv(self.test),
-            "IdLookupTable.csv": lookup_csv(self.lookup),
-            "SampleSubmission.csv": "RowId,Location\n" + sample,
-            "test_labels.csv": training_csv(self.truth),
-        }
-        for name, text in texts.items():
+        texts = (
+            training_csv(self.training),
+            test_csv(self.test),
+            lookup_csv(self.lookup),
+            "RowId,Location\n" + sample,
+            training_csv(self.truth),
+        )
+        for name, text in zip(self.FILES, texts):
             write_file(folder / name, text.encode())
-        return [folder / name for name in texts]
 
 
 def from_samples(
-    samples: Iterable[Sample], labels: NDArray[np.float32] | None, test_share: float, seed: int = 0
+    samples: Iterable[Sample],
+    labels: NDArray[np.float32] | None,
+    test_share: float,
+    seed: int = 0,
+    on_bad: Callable[[DatasetError], None] | None = None,
 ) -> MadeSet:
     """A set of labelled faces; those of one photograph or person stay together.
 
@@ -294,16 +306,25 @@ def from_samples(
         labels: see `rows_like`.
         test_share: about which share of the photographs is for the test set.
         seed: repeats it.
+        on_bad: called with each face that cannot be used, which is then left out.
 
     Raises:
-        DatasetError: a face's picture cannot be read.
+        DatasetError: without `on_bad`, the first face whose picture cannot be read.
         KaggleError: there is none for training, or none for testing.
     """
-    rows = rows_like(labels, seed)
-    return _made(
-        (photographed(sample, row.target), row.labelled, held_out(sample.group, test_share))
-        for sample, row in zip(samples, rows)
-    )
+
+    def faces() -> Iterator[tuple[Picture, NDArray[np.bool_], bool]]:
+        for sample, row in zip(samples, rows_like(labels, seed)):
+            try:
+                picture = photographed(sample, row.target)
+            except DatasetError as error:
+                if on_bad is None:
+                    raise
+                on_bad(error)
+                continue
+            yield picture, row.labelled, held_out(sample.group, test_share)
+
+    return _made(faces())
 
 
 def from_drawings(

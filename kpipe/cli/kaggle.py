@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -254,26 +254,22 @@ def report(
     say(f"written: {', '.join((*written, 'keypoints.png', 'causes.png'))} in {output}")
 
 
-def train_kaggle15(
-    data: list[Path],
-    output: Path,
-    arch: str,
-    steps: int,
-    batch: int,
-    learning_rate: float | None,
-    validation: float,
-    seed: int,
-) -> None:
+def train_kaggle15(data: list[Path], output: Path, options: dict[str, Any]) -> None:
     """What `kpipe train --scheme kaggle15` does.
 
     Writes network.onnx, checkpoint.pt, log.csv, curves.png and worst.png to the folder.
+
+    Args:
+        data: one training.csv.
+        output: the folder.
+        options: of `kpipe train`, by name, those that the user set.
     """
     from kpipe.cli.extras import require
 
     require("train", "torch", "onnx")
     require("plot", "matplotlib")
 
-    from dataclasses import asdict
+    from dataclasses import asdict, fields
 
     from kpipe.cli.report import say
     from kpipe.kaggle.files import kept_out, read_training
@@ -288,16 +284,20 @@ def train_kaggle15(
         train_keypoints,
     )
 
-    if arch not in ARCHITECTURES:
+    known = {field.name for field in fields(KeypointSettings)}
+    foreign = [name.replace("_", "-") for name in options if name not in known]
+    if foreign:
+        raise typer.BadParameter("does not go with --scheme kaggle15", param_hint=f"--{foreign[0]}")
+    settings = KeypointSettings(**options)
+    if settings.arch not in ARCHITECTURES:
         raise typer.BadParameter(f"choose {', '.join(ARCHITECTURES)}", param_hint="--arch")
     if len(data) != 1:
         raise typer.BadParameter("kaggle15 takes one training.csv", param_hint="--data")
     with _counting("rows") as on_row:
         labelled = read_training(data[0], on_row)
-    settings = KeypointSettings(arch, steps, batch, learning_rate, validation, seed)
-    out = kept_out(labelled.pictures, validation)
+    out = kept_out(labelled.pictures, settings.validation)
     say(f"{(~out).sum()} pictures to train on, {out.sum()} for validation")
-    with _counting("steps", steps) as on_step:
+    with _counting("steps", settings.steps) as on_step:
 
         def show_step(step: int, rmse: float | None) -> None:
             on_step(step)
@@ -314,7 +314,7 @@ def train_kaggle15(
     captions = [f"{errors[k]:.2f} px" for k in chosen]
     sheet = grid(part.pictures[chosen], part.points[chosen], found[chosen], captions)
     write_file(output / "worst.png", encode(sheet, ".png"))
-    _print_metrics({arch: trained.validation})
+    _print_metrics({settings.arch: trained.validation})
     say(f"trained: kpipe kaggle report {data[0]} --model {output / 'network.onnx'} -o report/")
 
 

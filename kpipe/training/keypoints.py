@@ -209,7 +209,7 @@ ARCHITECTURES: dict[str, Callable[[], Network]] = {
 """By the name that `--arch` takes; the first is ours."""
 
 LEARNING_RATES = {"heatmap": 3e-3, "naimishnet": 1e-3, "five-conv": 1e-3, "dense": 1e-3}
-"""At the peak, the best of 3e-4, 1e-3 and 3e-3 for each."""
+"""At the peak."""
 
 
 # Training.

@@ -33,7 +33,7 @@ from kpipe.kaggle.files import (
     read_training,
 )
 from kpipe.kaggle.metrics import measure, rmse_by_point
-from kpipe.kaggle.predict import Derived, KeypointNetwork, Predictor
+from kpipe.kaggle.predict import OF_FOUR, Derived, KeypointNetwork, Predictor
 from kpipe.kaggle.synthetic import similarity
 from kpipe.measures import head_pose
 from kpipe.preprocessor import transform
@@ -103,12 +103,13 @@ def definitions(arguments: argparse.Namespace) -> None:
 
     rest = labels[there.sum(axis=1) == 4]
     table = Table(title="the same columns in the rows of all and of four labels")
-    for column in ("point", "rows of all", "rows of four"):
+    for column in ("point", "rows of all", "rows of four", "300-W's points for rows of four"):
         table.add_column(column)
     for index in np.flatnonzero(there[there.sum(axis=1) == 4].any(axis=0)):
         of_four = np.nanmean(rest[:, index], axis=0)
-        cells = (f"{x:.1f} {y:.1f}" for x, y in (mean[index], of_four))
-        table.add_row(KAGGLE15.names[index], *cells)
+        chosen = list(OF_FOUR.get(int(index), KAGGLE15.derivation[index]))
+        places = (mean[index], of_four, laid[chosen].mean(axis=0))
+        table.add_row(KAGGLE15.names[index], *(f"{x:.1f} {y:.1f}" for x, y in places))
     show(table)
 
 

@@ -207,7 +207,8 @@ KAGGLE15 = Scheme(
 
 Its rows that label all 15 are what the derivation follows: `benchmarks/kaggle.py definitions` lays
 the mean 300-W face on theirs. The other rows label the eyes' centres, a point under the nose and
-the middle of the mouth, these two under the names of `nose_tip` and `mouth_center_bottom_lip`.
+the middle of the mouth, these two under the names of `nose_tip` and `mouth_center_bottom_lip`:
+`kpipe.kaggle.predict.OF_FOUR`.
 """
 
 SCHEMES = {scheme.name: scheme for scheme in (IBUG68, KAGGLE15)}

@@ -37,8 +37,8 @@ from kpipe.kaggle.files import (
 )
 from kpipe.kaggle.metrics import measure, rmse_by_face, rmse_by_point
 from kpipe.kaggle.pictures import binned, grid, worst
-from kpipe.kaggle.predict import Derived, causes
-from kpipe.kaggle.submission import check, submission_csv
+from kpipe.kaggle.predict import Derived, causes, only_four
+from kpipe.kaggle.submission import asked_points, check, submission_csv
 from kpipe.kaggle.synthetic import (
     FOUR_POINTS,
     FULL_SHARE,
@@ -426,6 +426,24 @@ def test_causes_tell_an_open_mouth(pipeline: Pipeline, made: MadeSet) -> None:
     assert opening[1] > opening[0] + 0.1
 
 
+def test_rows_of_four_labels_mean_other_places(pipeline: Pipeline, made: MadeSet) -> None:
+    labelled = np.ones((3, 15), bool)
+    labelled[1] = labelled[2] = False
+    labelled[1, list(FOUR_POINTS)] = True
+    four = only_four(labelled)
+    assert four.tolist() == [False, True, False]
+    ours = Derived(pipeline)
+    seen = [ours.see(picture) for picture in made.test.pictures[:3]]
+    plain, apart = ours.points_of(seen), ours.points_of(seen, four)
+    changed = np.argwhere((plain != apart).any(axis=2)).tolist()
+    nose, lip = (KAGGLE15.names.index(n) for n in ("nose_tip", "mouth_center_bottom_lip"))
+    assert changed == [[1, nose], [1, lip]]
+    assert apart[1, nose, 1] > plain[1, nose, 1] + 2  # under the nose
+    assert apart[1, lip, 1] < plain[1, lip, 1] - 1  # up from the lip to the middle of the mouth
+    asked = asked_points(Lookup((1, 2, 3), (8, 8, 9), (0, 1, 29)), (9, 8))
+    assert np.argwhere(asked).tolist() == [[0, 14], [1, 0]]
+
+
 # Submissions.
 
 
@@ -474,6 +492,13 @@ def test_from_making_a_set_to_a_submission(kpipe: Run, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "submission.csv").open()))
     sample = read_sample(tmp_path / "set" / "SampleSubmission.csv")
     assert tuple(int(row["RowId"]) for row in rows) == sample
+    done = kpipe("kaggle", "submit", *files, "-o", "four.csv", "--four-as-kaggle")
+    assert done.returncode == 0, done.stderr
+    other = list(csv.DictReader((tmp_path / "four.csv").open()))
+    columns = read_lookup(tmp_path / "set" / "IdLookupTable.csv").columns
+    changed = {COLUMNS[c] for c, a, b in zip(columns, rows, other) if a != b}
+    assert "nose_tip_y" in changed
+    assert {name[:-2] for name in changed} == {"nose_tip", "mouth_center_bottom_lip"}
     # What is submitted is near the truth that the set has.
     truth = read_training(tmp_path / "set" / "test_labels.csv").points
     lookup = read_lookup(tmp_path / "set" / "IdLookupTable.csv")

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
+from kpipe.cli import app  # noqa: E402
 from kpipe.kaggle.files import SIDE, Labelled  # noqa: E402
 from kpipe.kaggle.predict import KeypointNetwork  # noqa: E402
 from kpipe.kaggle.synthetic import MEAN_POINTS, from_drawings  # noqa: E402
@@ -195,7 +196,7 @@ def test_the_command(kpipe: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--scheme kaggle15 --negatives x", "'--negatives': does not go with --scheme kaggle15"),
+        ("--scheme kaggle15 --negatives x", "--negatives: does not go with --scheme kaggle15"),
         ("--scheme kaggle15 --arch vgg", "choose heatmap, naimishnet, five-conv, dense"),
         ("--scheme kaggle15 --data y", "kaggle15 takes one training.csv"),
         ("--arch dense", "goes with --scheme kaggle15 alone"),

@@ -39,6 +39,16 @@ Model = Annotated[
     ),
 ]
 
+Four = Annotated[
+    bool,
+    typer.Option(
+        "--four-as-kaggle",
+        help="Of pictures with four labels, take nose_tip and mouth_center_bottom_lip as Kaggle's "
+        "own files do: under the nose, and in the middle of the mouth. For what follows from the "
+        "68 points.",
+    ),
+]
+
 
 @app.command()
 def make(
@@ -164,13 +174,14 @@ def submit(
         ),
     ] = None,
     model: Model = None,
+    four_as_kaggle: Four = False,
     force: Force = False,
 ) -> None:
     """Predict the test set and write the coordinates that the lookup table asks for."""
     from kpipe.cli.report import say
     from kpipe.kaggle.files import read_lookup, read_sample, read_test
-    from kpipe.kaggle.predict import load
-    from kpipe.kaggle.submission import check, submission_csv
+    from kpipe.kaggle.predict import Derived, load, only_four
+    from kpipe.kaggle.submission import asked_points, check, submission_csv
     from kpipe.media.images import write_file
 
     beside = lookup.with_name("SampleSubmission.csv")
@@ -182,7 +193,12 @@ def submit(
     with _counting("rows") as on_row:
         pictures = read_test(test, on_row)
     order = check(asked, pictures.ids, wanted)
-    found = _predicted(load(model), pictures.pictures)
+    predictor = load(model)
+    if isinstance(predictor, Derived):
+        four = only_four(asked_points(asked, pictures.ids)) if four_as_kaggle else None
+        found = predictor.points_of(_seen(predictor, pictures.pictures), four)
+    else:
+        found = _predicted(predictor, pictures.pictures)
     write_file(output, submission_csv(found, pictures.ids, asked, order).encode())
     checked = f", checked against {sample}" if sample is not None else ""
     say(f"written: {output}, {len(order)} rows{checked}")
@@ -199,6 +215,7 @@ def report(
         bool,
         typer.Option("--all", help="Also pictures that the network was trained on."),
     ] = False,
+    four_as_kaggle: Four = False,
     force: Force = False,
 ) -> None:
     """Measure on labelled pictures, and show where it fails and why.
@@ -217,7 +234,7 @@ def report(
     from kpipe.kaggle.files import KaggleError, kept_out, read_training
     from kpipe.kaggle.metrics import measure, rmse_by_face
     from kpipe.kaggle.pictures import causes_chart, grid, keypoints_chart, worst
-    from kpipe.kaggle.predict import Derived, KeypointNetwork, causes
+    from kpipe.kaggle.predict import Derived, KeypointNetwork, causes, only_four
     from kpipe.media.images import encode, write_file
 
     for name in ("worst.png", "same_faces.png", "keypoints.png", "causes.png"):
@@ -233,7 +250,8 @@ def report(
     part = labelled.take(rows)
     ours = Derived()
     landmarks = _seen(ours, part.pictures)
-    found = {ours.name: ours.points_of(landmarks)}
+    four = only_four(~np.isnan(part.points[..., 0])) if four_as_kaggle else None
+    found = {ours.name: ours.points_of(landmarks, four)}
     if network is not None:
         found = {network.name: _predicted(network, part.pictures), **found}
     _print_metrics({name: measure(points, part.points) for name, points in found.items()})

@@ -10,18 +10,32 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from kpipe.kaggle.synthetic import MEAN_POINTS, similarity
+from kpipe.kaggle.synthetic import FOUR_POINTS, MEAN_POINTS, similarity
 from kpipe.measures import head_pose, mean_face
 from kpipe.pipeline import Landmarks, Pipeline
 from kpipe.predictor import ModelError
 from kpipe.preprocessor import transform
-from kpipe.schemes import KAGGLE15
+from kpipe.schemes import IBUG68, KAGGLE15
 
 BATCH = 256
 """Pictures a run of the network."""
 
 LOOKS = 2
 """How often the 68 points are looked for, each time in a crop framed by those before."""
+
+
+OF_FOUR = {
+    KAGGLE15.names.index("nose_tip"): (33,),  # under the nose
+    KAGGLE15.names.index("mouth_center_bottom_lip"): (62, 66),  # the middle of the mouth
+}
+"""The points of which Kaggle's rows of four labels mean another place than its rows of 15, and the
+points of the 68 whose mean that is: `benchmarks/kaggle.py definitions` lays them on each other."""
+
+
+def only_four(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) the rows that label (n, 15) the four points, or some of them, and no other."""
+    others = np.delete(labelled, FOUR_POINTS, axis=1)
+    return np.asarray(~others.any(axis=1) & labelled.any(axis=1), bool)
 
 
 class Predictor(Protocol):
@@ -104,10 +118,22 @@ class Derived:
         return looked
 
     @staticmethod
-    def points_of(seen: Sequence[Landmarks]) -> NDArray[np.float32]:
-        """The 15 points (n, 15, 2) of what was seen in n pictures."""
-        found = [KAGGLE15.weights @ landmarks.points[0] for landmarks in seen]
-        return np.array(found, np.float32).reshape(-1, len(KAGGLE15), 2)
+    def points_of(
+        seen: Sequence[Landmarks], four: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """The 15 points (n, 15, 2) of what was seen in n pictures.
+
+        Args:
+            seen: of `see`.
+            four: (n,) the pictures whose points are those of Kaggle's rows of four labels.
+        """
+        points = np.array([landmarks.points[0] for landmarks in seen], np.float32)
+        points = points.reshape(-1, len(IBUG68), 2)
+        found = KAGGLE15.weights @ points
+        if four is not None:
+            for index, indices in OF_FOUR.items():
+                found[four, index] = points[four][:, indices].mean(axis=1)
+        return np.asarray(found, np.float32)
 
 
 def causes(seen: Sequence[Landmarks]) -> dict[str, NDArray[np.float64]]:

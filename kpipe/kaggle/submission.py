@@ -45,6 +45,14 @@ def check(lookup: Lookup, ids: tuple[int, ...], sample: tuple[int, ...] | None) 
     return sample
 
 
+def asked_points(lookup: Lookup, ids: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(n, 15) of which points of each picture of the test set a coordinate is asked for."""
+    place = {number: index for index, number in enumerate(ids)}
+    asked = np.zeros((len(ids), len(KAGGLE15)), bool)
+    asked[[place[image] for image in lookup.images], np.array(lookup.columns) // 2] = True
+    return asked
+
+
 def submission_csv(
     points: NDArray[np.float32], ids: tuple[int, ...], lookup: Lookup, order: tuple[int, ...]
 ) -> str:

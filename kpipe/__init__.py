@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kpipe.predictor import LandmarkPredictor, ModelError
     from kpipe.proposals import ProposalDetector
     from kpipe.renderer import Style, render
-    from kpipe.schemes import IBUG68, Scheme
+    from kpipe.schemes import IBUG68, KAGGLE15, Scheme
     from kpipe.tracker import Tracker
     from kpipe.yunet import YuNetDetector
 
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "IBUG68",
+    "KAGGLE15",
     "CascadeError",
     "Detections",
     "Detector",
@@ -66,6 +67,7 @@ _HOME = {
     "Tracker": "tracker",
     "render": "renderer",
     "IBUG68": "schemes",
+    "KAGGLE15": "schemes",
     "Scheme": "schemes",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.schemes import IBUG68, Scheme
+from kpipe.schemes import IBUG68, SCHEMES, Scheme
 
 if TYPE_CHECKING:
     from kpipe.renderer import Style
@@ -156,6 +156,26 @@ class Faces(Sequence[Face]):
         kept = tuple(f for f in self.faces if f.score >= min_score and f.size >= min_size)
         return dataclasses.replace(self, faces=kept)
 
+    def to_scheme(self, scheme: Scheme) -> Faces:
+        """The same faces with other points, each the mean of some of the 68.
+
+        Boxes, scores and poses stay. The errors of points that lie together are nearly the same, so
+        sigma is the mean too.
+
+        Raises:
+            ValueError: these points cannot be made into those.
+        """
+        if scheme == self.scheme:
+            return self
+        if self.scheme != IBUG68:
+            raise ValueError(f"{scheme.name} does not follow from {self.scheme.name}")
+        weights = scheme.weights
+        faces = tuple(
+            dataclasses.replace(face, points=weights @ face.points, sigma=weights @ face.sigma)
+            for face in self.faces
+        )
+        return dataclasses.replace(self, faces=faces, scheme=scheme)
+
     def render(self, image: NDArray[np.uint8], style: Style | None = None) -> NDArray[np.uint8]:
         """A copy of the photograph (h, w, 3) with the faces drawn on it: see `kpipe.renderer`."""
         from kpipe.renderer import render
@@ -188,6 +208,7 @@ class Faces(Sequence[Face]):
             path=record["image"],
             frame=record.get("frame"),
             time=record.get("time"),
+            scheme=SCHEMES[record["scheme"]],
         )
 
 

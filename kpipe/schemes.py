@@ -44,6 +44,8 @@ class Scheme:
         polylines: how the points are joined in a picture.
         mirror_pairs: the points that change places when the picture is mirrored.
         ocular: the two points whose distance normalises the error (NME): the outer eye corners.
+        derivation: of a scheme that follows from `IBUG68`: the points of it that each point is the
+            mean of.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Scheme:
     polylines: tuple[Polyline, ...]
     mirror_pairs: tuple[tuple[int, int], ...]
     ocular: tuple[int, int]
+    derivation: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,6 +66,20 @@ class Scheme:
         for a, b in self.mirror_pairs:
             order[a], order[b] = b, a
         return order
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(n, 68) share of each point of `IBUG68` in each point of this scheme; rows sum to 1.
+
+        Raises:
+            ValueError: the scheme does not follow from `IBUG68`.
+        """
+        if not self.derivation:
+            raise ValueError(f"{self.name} does not follow from {IBUG68.name}")
+        shares = np.zeros((len(self), len(IBUG68)), np.float32)
+        for row, indices in zip(shares, self.derivation):
+            row[list(indices)] = 1 / len(indices)
+        return shares
 
 
 def _span(first: int, last: int) -> tuple[int, ...]:
@@ -130,3 +147,68 @@ IBUG68 = Scheme(
     ocular=(36, 45),
 )
 """The 68 points of the iBUG group's 300-W challenge (Sagonas et al., ICCV Workshops 2013)."""
+
+
+KAGGLE15 = Scheme(
+    name="kaggle15",
+    names=(
+        "left_eye_center",
+        "right_eye_center",
+        "left_eye_inner_corner",
+        "left_eye_outer_corner",
+        "right_eye_inner_corner",
+        "right_eye_outer_corner",
+        "left_eyebrow_inner_end",
+        "left_eyebrow_outer_end",
+        "right_eyebrow_inner_end",
+        "right_eyebrow_outer_end",
+        "nose_tip",
+        "mouth_left_corner",
+        "mouth_right_corner",
+        "mouth_center_top_lip",
+        "mouth_center_bottom_lip",
+    ),
+    groups={
+        "right_brow": (8, 9),
+        "left_brow": (6, 7),
+        "nose": (10,),
+        "right_eye": (1, 4, 5),
+        "left_eye": (0, 2, 3),
+        "lips": (11, 12, 13, 14),
+    },
+    polylines=(
+        Polyline("right_brow", (9, 8)),
+        Polyline("left_brow", (6, 7)),
+        Polyline("right_eye", (5, 1, 4)),
+        Polyline("left_eye", (2, 0, 3)),
+        Polyline("lips", (12, 13, 11, 14), closed=True),
+    ),
+    mirror_pairs=((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12)),
+    ocular=(5, 3),
+    derivation=(
+        _span(42, 47),  # left_eye_center: the middle of the lids' six points
+        _span(36, 41),  # right_eye_center
+        (42,),  # left_eye_inner_corner
+        (45,),  # left_eye_outer_corner
+        (39,),  # right_eye_inner_corner
+        (36,),  # right_eye_outer_corner
+        (22,),  # left_eyebrow_inner_end
+        (26,),  # left_eyebrow_outer_end
+        (21,),  # right_eyebrow_inner_end
+        (17,),  # right_eyebrow_outer_end
+        (30,),  # nose_tip
+        (54,),  # mouth_left_corner
+        (48,),  # mouth_right_corner
+        (51,),  # mouth_center_top_lip: the outer edge of the upper lip
+        (57,),  # mouth_center_bottom_lip: the outer edge of the lower lip
+    ),
+)
+"""The 15 points of Kaggle's Facial Keypoints Detection (2013), in the order of its columns.
+
+Its rows that label all 15 are what the derivation follows: `benchmarks/kaggle.py definitions` lays
+the mean 300-W face on theirs. The other rows label the eyes' centres, a point under the nose and
+the middle of the mouth, these two under the names of `nose_tip` and `mouth_center_bottom_lip`:
+`kpipe.kaggle.predict.OF_FOUR`.
+"""
+
+SCHEMES = {scheme.name: scheme for scheme in (IBUG68, KAGGLE15)}

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from kpipe import __version__
-from kpipe.cli import annotate, batch, bench, convert, evaluate, export, live, train, video
+from kpipe.cli import annotate, batch, bench, convert, evaluate, export, kaggle, live, train, video
 
 app = typer.Typer(
     name="kpipe",
@@ -36,6 +36,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.add_typer(kaggle.app, name="kaggle")
 
 
 def _version(wanted: bool) -> None:
@@ -93,8 +94,10 @@ def _expected(error: Exception) -> bool:
         ("kpipe.boxes", "BoxesError"),
         ("kpipe.detector", "CascadeError"),
         ("kpipe.datasets.samples", "DatasetError"),
+        ("kpipe.kaggle.files", "KaggleError"),
         ("kpipe.media.images", "ImageError"),
         ("kpipe.media.camera", "CameraError"),
+        ("kpipe.training.keypoints", "KeypointTrainingError"),
         ("kpipe.training.train", "TrainingError"),
     )
     return any(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kpipe.faces import Faces
     from kpipe.media.images import Photo
     from kpipe.renderer import Style
+    from kpipe.schemes import Scheme
 
 STREAM = "-"
 
@@ -91,6 +92,10 @@ def annotate(
             metavar="FOLDER", help="Cascade files of OpenCV's names; means --detector haar."
         ),
     ] = None,
+    scheme: Annotated[
+        str,
+        typer.Option(metavar="ibug68|kaggle15", help="The 68 points, or Kaggle's 15 named ones."),
+    ] = "ibug68",
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
     ] = None,
@@ -111,11 +116,14 @@ def annotate(
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
     from kpipe.renderer import Style
+    from kpipe.schemes import SCHEMES
 
     try:
         style = Style(tuple(part for part in draw.split(",") if part))
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
+    if scheme not in SCHEMES:
+        raise typer.BadParameter(f"choose {' or '.join(SCHEMES)}", param_hint="--scheme")
     streams = [value for value in (None if no_picture else output, json, csv) if value == STREAM]
     if len(streams) > 1:
         raise typer.BadParameter("standard output can take one result, not several")
@@ -139,6 +147,7 @@ def annotate(
         tables = Tables(
             json=stack.enter_context(outputs.open(json)) if json else None,
             csv=stack.enter_context(outputs.open(csv)) if csv else None,
+            scheme=SCHEMES[scheme],
         )
         jobs = list(zip(photos, pictures))
         for name, picture in track(jobs, len(jobs), "photographs"):
@@ -150,7 +159,7 @@ def annotate(
                 told = None
                 if given is not None:
                     told = candidates(given.get(Path(name).name, np.zeros((0, 4))))
-                faces = pipeline(photo.image, told).at(name)
+                faces = pipeline(photo.image, told).to_scheme(SCHEMES[scheme]).at(name)
                 elapsed = time.perf_counter() - start
             except (ImageError, MemoryError, cv2.error) as problem:
                 reason = " ".join(str(problem).split()) or "not enough memory"
@@ -251,13 +260,13 @@ class Tables:
 
     json: TextIO | None
     csv: TextIO | None
+    scheme: Scheme
 
     def __post_init__(self) -> None:
         if self.csv is not None:
-            from kpipe.schemes import IBUG68
             from kpipe.writers import csv_table
 
-            self.csv.write(csv_table.header(IBUG68))
+            self.csv.write(csv_table.header(self.scheme))
 
     def add(self, faces: Faces) -> None:
         from kpipe.writers import csv_table, records

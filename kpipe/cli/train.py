@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Option(
             "--data",
             metavar="FOLDER|CSV",
-            help="Pictures with .pts files, or a YouTube Faces keypoint CSV. May be repeated.",
+            help="Pictures with .pts files, or a YouTube Faces keypoint CSV; may be repeated. Of "
+            "kaggle15, a training.csv.",
         ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the run; resumes there.")
     ],
+    scheme: Annotated[
+        str,
+        typer.Option(metavar="ibug68|kaggle15", help="The 68 points, or Kaggle's 15 named ones."),
+    ] = "ibug68",
+    arch: Annotated[
+        str | None,
+        typer.Option(help="Of kaggle15: heatmap, or a baseline: naimishnet, five-conv, dense."),
+    ] = None,
     negatives: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photographs without any face.")
     ] = None,
@@ -62,11 +72,24 @@ def train(
 ) -> None:
     """Train the network. Stopped at any time, the same command goes on from its last checkpoint.
 
+    With --scheme kaggle15 it learns Kaggle's 15 points, a few minutes on a CPU: the options from
+    --steps to --seed apply, with defaults of their own, and network.onnx is ready at the end.
+
     Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json, log.csv and
-    curves.png to
-    the folder; kpipe export makes the ONNX file. Several GPUs: torchrun --nproc-per-node N -m kpipe
-    train ...
+    curves.png to the folder; kpipe export makes the ONNX file. Several GPUs: torchrun
+    --nproc-per-node N -m kpipe train ...
     """
+    if scheme == "kaggle15":
+        from kpipe.cli.kaggle import train_kaggle15
+
+        apart = ("context", "data", "output", "scheme")
+        train_kaggle15(data, output, options_set(context, apart))
+        return
+    if scheme != "ibug68":
+        raise typer.BadParameter("choose ibug68 or kaggle15", param_hint="--scheme")
+    if arch is not None:
+        raise typer.BadParameter("goes with --scheme kaggle15 alone", param_hint="--arch")
+
     from kpipe.cli.extras import require
 
     require("train", "torch", "onnx")
@@ -155,3 +178,13 @@ def train(
             on_step=show,
         )
     say(f"trained: kpipe export {output} -o network.onnx makes the network usable")
+
+
+def options_set(context: typer.Context, apart: tuple[str, ...]) -> dict[str, Any]:
+    """The options that the user set, by name, but for some."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {
+        name: context.params[name]
+        for name, source in sources.items()
+        if name not in apart and source is not None and source.name != "DEFAULT"
+    }

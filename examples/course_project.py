@@ -1,0 +1,70 @@
+"""The classic course project, step by step: find the faces in a photograph, see 68 points in each,
+and put sunglasses on them.
+
+    python examples/course_project.py [PHOTO] [-o FOLDER]
+
+Cells begin with `# %%`: editors that know them show the script as a notebook.
+"""
+
+# %% What is needed
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from kpipe import Pipeline, Style, read_image
+from kpipe.media.images import encode, write_file
+from kpipe.opencv import cv2
+from kpipe.preprocessor import crop_transform, to_gray, transform, warp
+
+parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+parser.add_argument(
+    "photo", type=Path, nargs="?", default=Path(__file__).parent / "group_photo.jpg"
+)
+parser.add_argument("-o", "--output", type=Path, default=Path("course_project"))
+arguments = parser.parse_args()
+
+# %% 1. The photograph, RGB and upright
+image = read_image(arguments.photo)
+print(f"{arguments.photo.name}: {image.shape[1]} x {image.shape[0]} pixels")
+
+# %% 2. The faces, each with 68 points; largest first
+faces = Pipeline()(image)
+for number, face in enumerate(faces, 1):
+    print(f"face {number}: {face.size:.0f} pixels, probability {face.score:.3f}, {face.pose}")
+
+# %% 3. What a network for points sees of them: gray squares, upright, all of one size
+SIDE = 128
+gray = to_gray(image)
+crops = []
+for face in faces:
+    matrix = crop_transform(face.box, face.pose.roll if face.pose else 0.0, SIDE)
+    crop = cv2.cvtColor(warp(gray, matrix, SIDE), cv2.COLOR_GRAY2RGB)
+    for x, y in transform(matrix, face.points):
+        cv2.circle(crop, (round(float(x)), round(float(y))), 1, (255, 60, 60), -1)
+    crops.append(crop)
+if crops:
+    write_file(arguments.output / "crops.png", encode(np.hstack(crops), ".png"))
+
+# %% 4. The photograph with all that was found
+annotated = faces.render(image, Style(("boxes", "lines", "points", "index")))
+write_file(arguments.output / "annotated.jpg", encode(annotated, ".jpg"))
+
+# %% 5. Sunglasses: a glass around each eye, as wide as its brow, and a bar between them
+RIGHT_EYE, LEFT_EYE = range(36, 42), range(42, 48)
+RIGHT_BROW, LEFT_BROW = range(17, 22), range(22, 27)
+dressed = image.copy()
+for face in faces:
+    roll = face.pose.roll if face.pose else 0.0
+    middles = []
+    for eye, brow in ((RIGHT_EYE, RIGHT_BROW), (LEFT_EYE, LEFT_BROW)):
+        middle = face.points[eye].mean(axis=0)
+        width = float(np.linalg.norm(face.points[brow[0]] - face.points[brow[-1]]))
+        glass = (middle.tolist(), (width, 0.75 * width), float(roll))
+        cv2.ellipse(dressed, glass, (20, 20, 25), -1, cv2.LINE_AA)
+        middles.append(middle)
+    thickness = max(round(face.size / 30), 1)
+    start, end = (tuple(np.round(middle).astype(int).tolist()) for middle in middles)
+    cv2.line(dressed, start, end, (20, 20, 25), thickness, cv2.LINE_AA)
+write_file(arguments.output / "sunglasses.jpg", encode(dressed, ".jpg"))
+print(f"written: crops.png, annotated.jpg and sunglasses.jpg in {arguments.output}")

@@ -1,0 +1,400 @@
+"""`kpipe kaggle`: Kaggle's Facial Keypoints Detection, and the training for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kpipe.kaggle.metrics import Metrics
+    from kpipe.kaggle.predict import Derived, Predictor
+    from kpipe.pipeline import Landmarks
+
+app = typer.Typer(
+    help="Kaggle's Facial Keypoints Detection: 96x96 gray faces, 15 named points.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+WORST = 16
+"""Faces in the picture of the worst."""
+
+CHUNK = 64
+"""Pictures from one step of the progress bar to the next."""
+
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace results that exist.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A network of kpipe train --scheme kaggle15. [default: what follows from the 68 "
+        "points of the packaged network]",
+    ),
+]
+
+Four = Annotated[
+    bool,
+    typer.Option(
+        "--four-as-kaggle",
+        help="Of pictures with four labels, take nose_tip and mouth_center_bottom_lip as Kaggle's "
+        "own files do: under the nose, and in the middle of the mouth. For what follows from the "
+        "68 points.",
+    ),
+]
+
+
+@app.command()
+def make(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")
+    ],
+    faces: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DATA", help="Faces of 68 points, as kpipe evaluate reads them."),
+    ] = None,
+    drawn: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Instead of them: so many drawn faces.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="A training.csv, with or without its Image column: what frames faces alike and "
+            "leaves out the same labels. [default: the figures of Kaggle's]",
+        ),
+    ] = None,
+    test_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the faces for the test set.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Repeats a set.")] = 0,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Make a set in Kaggle's format, with the test labels that Kaggle keeps to itself.
+
+    Writes training.csv, test.csv, IdLookupTable.csv, SampleSubmission.csv and test_labels.csv.
+    """
+    from kpipe.cli.report import error, say, track
+    from kpipe.datasets import DatasetError, read_samples
+    from kpipe.kaggle.files import read_labels
+    from kpipe.kaggle.synthetic import MadeSet, from_drawings, from_samples
+
+    if (faces is None) == (drawn is None):
+        raise typer.BadParameter("name either --faces or --drawn")
+    for name in MadeSet.FILES:
+        _claim(output / name, (labels,), force)
+    like = read_labels(labels) if labels is not None else None
+    skipped: list[DatasetError] = []
+    if faces is not None:
+        on_bad = skipped.append if skip_bad else None
+        samples = [sample for part in faces for sample in read_samples(part, on_bad)]
+        made = from_samples(track(samples, len(samples), "faces"), like, test_share, seed, on_bad)
+    else:
+        made = from_drawings(drawn or 0, like, test_share, seed)
+    for problem in skipped:
+        error(str(problem))
+    made.write(output)
+    say(
+        f"written: {len(made.training)} faces to train on and {len(made.truth)} to test with, in "
+        f"{output}" + (f"; {len(skipped)} left out" if skipped else "")
+    )
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(metavar="CSV|ZIP", help="A training.csv or test.csv.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The picture, such as a .png.")
+    ],
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Also what is found, in red; always of a test.csv.")
+    ] = False,
+    model: Model = None,
+    count: Annotated[int, typer.Option(min=1, max=400, help="How many faces, at random.")] = 32,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    force: Force = False,
+) -> None:
+    """Faces side by side with their points: labels blue, predictions red."""
+    import numpy as np
+
+    from kpipe.cli.report import say
+    from kpipe.kaggle.files import is_test, read_test, read_training
+    from kpipe.kaggle.pictures import grid
+    from kpipe.kaggle.predict import load
+    from kpipe.media.images import encode, write_file
+
+    _claim(output, (data, model), force)
+    _claim_picture(output)
+    test = is_test(data)
+    predictor = load(model) if predict or test or model is not None else None
+    truth = None
+    if test:
+        with _counting("rows") as on_row:
+            unlabelled = read_test(data, on_row)
+        pictures, names = unlabelled.pictures, [f"ImageId {number}" for number in unlabelled.ids]
+    else:
+        with _counting("rows") as on_row:
+            labelled = read_training(data, on_row)
+        pictures, truth = labelled.pictures, labelled.points
+        names = [f"row {number}" for number in range(1, len(labelled) + 1)]
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(pictures), min(count, len(pictures)), replace=False))
+    found = _predicted(predictor, pictures[chosen]) if predictor is not None else None
+    sheet = grid(
+        pictures[chosen],
+        truth[chosen] if truth is not None else None,
+        found,
+        [names[index] for index in chosen],
+    )
+    write_file(output, encode(sheet, output.suffix))
+    say(f"written: {output}")
+
+
+@app.command()
+def submit(
+    test: Annotated[Path, typer.Option(metavar="CSV|ZIP", help="test.csv.")],
+    lookup: Annotated[Path, typer.Option(metavar="CSV|ZIP", help="IdLookupTable.csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The submission.")],
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Whose rows the submission must have, in its order. [default: "
+            "SampleSubmission.csv beside the lookup table, if it is there]",
+        ),
+    ] = None,
+    model: Model = None,
+    four_as_kaggle: Four = False,
+    force: Force = False,
+) -> None:
+    """Predict the test set and write the coordinates that the lookup table asks for."""
+    from kpipe.cli.report import say
+    from kpipe.kaggle.files import read_lookup, read_sample, read_test
+    from kpipe.kaggle.predict import Derived, load, only_four
+    from kpipe.kaggle.submission import asked_points, check, submission_csv
+    from kpipe.media.images import write_file
+
+    beside = lookup.with_name("SampleSubmission.csv")
+    if sample is None and beside.is_file():
+        sample = beside
+    _claim(output, (test, lookup, sample, model), force)
+    asked = read_lookup(lookup)
+    wanted = read_sample(sample) if sample is not None else None
+    with _counting("rows") as on_row:
+        pictures = read_test(test, on_row)
+    order = check(asked, pictures.ids, wanted)
+    predictor = load(model)
+    if isinstance(predictor, Derived):
+        four = only_four(asked_points(asked, pictures.ids)) if four_as_kaggle else None
+        found = predictor.points_of(_seen(predictor, pictures.pictures), four)
+    else:
+        found = _predicted(predictor, pictures.pictures)
+    write_file(output, submission_csv(found, pictures.ids, asked, order).encode())
+    checked = f", checked against {sample}" if sample is not None else ""
+    say(f"written: {output}, {len(order)} rows{checked}")
+
+
+@app.command()
+def report(
+    data: Annotated[Path, typer.Argument(metavar="CSV|ZIP", help="A training.csv.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the pictures go.")
+    ],
+    model: Model = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Also pictures that the network was trained on."),
+    ] = False,
+    four_as_kaggle: Four = False,
+    force: Force = False,
+) -> None:
+    """Measure on labelled pictures, and show where it fails and why.
+
+    Prints RMSE, MAE and accuracy; writes the worst faces, the error of each keypoint, and the error
+    against yaw, sigma and mouth opening. A network is measured beside what follows from the 68
+    points, on the pictures of the data that its training kept out, or on all of them with --all.
+    """
+    from kpipe.cli.extras import require
+
+    require("plot", "matplotlib")
+
+    import numpy as np
+
+    from kpipe.cli.report import say
+    from kpipe.kaggle.files import KaggleError, kept_out, read_training
+    from kpipe.kaggle.metrics import measure, rmse_by_face
+    from kpipe.kaggle.pictures import causes_chart, grid, keypoints_chart, worst
+    from kpipe.kaggle.predict import Derived, KeypointNetwork, causes, only_four
+    from kpipe.media.images import encode, write_file
+
+    for name in ("worst.png", "same_faces.png", "keypoints.png", "causes.png"):
+        _claim(output / name, (data, model), force)
+    network = KeypointNetwork(model) if model is not None else None
+    with _counting("rows") as on_row:
+        labelled = read_training(data, on_row)
+    rows = np.arange(len(labelled))
+    if network is not None and not everything:
+        rows = np.flatnonzero(kept_out(labelled.pictures, network.validation))
+        if np.isnan(labelled.points[rows]).all():
+            raise KaggleError(f"{data}: no labelled picture that training kept out; try --all")
+    part = labelled.take(rows)
+    ours = Derived()
+    landmarks = _seen(ours, part.pictures)
+    four = only_four(~np.isnan(part.points[..., 0])) if four_as_kaggle else None
+    found = {ours.name: ours.points_of(landmarks, four)}
+    if network is not None:
+        found = {network.name: _predicted(network, part.pictures), **found}
+    _print_metrics({name: measure(points, part.points) for name, points in found.items()})
+
+    errors = {name: rmse_by_face(points, part.points) for name, points in found.items()}
+    first, last = next(iter(found)), ours.name
+    chosen = worst(errors[first], WORST)
+    written = {
+        "worst.png": first,
+        **({"same_faces.png": last} if first != last else {}),
+    }
+    for file, name in written.items():
+        captions = [f"row {rows[k] + 1}: {errors[name][k]:.2f} px" for k in chosen]
+        sheet = grid(part.pictures[chosen], part.points[chosen], found[name][chosen], captions)
+        write_file(output / file, encode(sheet, ".png"))
+    write_file(output / "keypoints.png", keypoints_chart(found, part.points))
+    write_file(output / "causes.png", causes_chart(causes(landmarks), errors))
+    say(f"written: {', '.join((*written, 'keypoints.png', 'causes.png'))} in {output}")
+
+
+def train_kaggle15(data: list[Path], output: Path, options: dict[str, Any]) -> None:
+    """What `kpipe train --scheme kaggle15` does.
+
+    Writes network.onnx, checkpoint.pt, log.csv, curves.png and worst.png to the folder.
+
+    Args:
+        data: one training.csv.
+        output: the folder.
+        options: of `kpipe train`, by name, those that the user set.
+    """
+    from kpipe.cli.extras import require
+
+    require("train", "torch", "onnx")
+    require("plot", "matplotlib")
+
+    from dataclasses import asdict, fields
+
+    from kpipe.cli.report import say
+    from kpipe.kaggle.files import kept_out, read_training
+    from kpipe.kaggle.metrics import rmse_by_face
+    from kpipe.kaggle.pictures import curves_chart, grid, worst
+    from kpipe.media.images import encode, write_file
+    from kpipe.training.keypoints import (
+        ARCHITECTURES,
+        KeypointSettings,
+        export_keypoints,
+        predict,
+        train_keypoints,
+    )
+
+    known = {field.name for field in fields(KeypointSettings)}
+    foreign = [name.replace("_", "-") for name in options if name not in known]
+    if foreign:
+        raise typer.BadParameter("does not go with --scheme kaggle15", param_hint=f"--{foreign[0]}")
+    settings = KeypointSettings(**options)
+    if settings.arch not in ARCHITECTURES:
+        raise typer.BadParameter(f"choose {', '.join(ARCHITECTURES)}", param_hint="--arch")
+    if len(data) != 1:
+        raise typer.BadParameter("kaggle15 takes one training.csv", param_hint="--data")
+    with _counting("rows") as on_row:
+        labelled = read_training(data[0], on_row)
+    out = kept_out(labelled.pictures, settings.validation)
+    say(f"{(~out).sum()} pictures to train on, {out.sum()} for validation")
+    with _counting("steps", settings.steps) as on_step:
+
+        def show_step(step: int, rmse: float | None) -> None:
+            on_step(step)
+            if rmse is not None:
+                say(f"step {step}: RMSE {rmse:.2f} pixels on validation pictures")
+
+        trained = train_keypoints(labelled, settings, output, show_step)
+    export_keypoints(trained, output / "network.onnx")
+    write_file(output / "curves.png", curves_chart(asdict(trained.curves)))
+    part = labelled.take(out)
+    found = predict(trained.network, part.pictures)
+    errors = rmse_by_face(found, part.points)
+    chosen = worst(errors, WORST)
+    captions = [f"{errors[k]:.2f} px" for k in chosen]
+    sheet = grid(part.pictures[chosen], part.points[chosen], found[chosen], captions)
+    write_file(output / "worst.png", encode(sheet, ".png"))
+    _print_metrics({settings.arch: trained.validation})
+    say(f"trained: kpipe kaggle report {data[0]} --model {output / 'network.onnx'} -o report/")
+
+
+def _print_metrics(metrics: dict[str, Metrics]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("pixels of 96")
+    for name in ("RMSE", "MAE", "accuracy (same coordinate largest)"):
+        grid.add_column(name, justify="right")
+    for name, (rmse, mae, accuracy) in metrics.items():
+        grid.add_row(name, f"{rmse:.3f}", f"{mae:.3f}", f"{accuracy:.1%}")
+    Console(width=110).print(grid)
+
+
+def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the predictor finds, with a progress bar."""
+    import numpy as np
+
+    from kpipe.cli.report import track
+
+    chunks = np.array_split(pictures, -(-len(pictures) // CHUNK))
+    return np.concatenate([predictor(part) for part in track(chunks, len(chunks), "predicting")])
+
+
+def _seen(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
+    """The 68 points of each picture, with a progress bar."""
+    from kpipe.cli.report import track
+
+    return [ours.see(picture) for picture in track(pictures, len(pictures), "looking")]
+
+
+@contextmanager
+def _counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A function that shows how many there are so far, where someone is there to see it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from kpipe.cli.report import console
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda count: progress.update(task, completed=count)
+
+
+def _claim(target: Path, inputs: tuple[Path | None, ...], force: bool) -> None:
+    """Raises ImageError if a result must not be written: over an input, or without --force."""
+    from kpipe.media.images import ImageError, shown
+
+    if target.is_dir():
+        raise ImageError(f"{shown(target)}: is a folder")
+    if target.exists():
+        if any(path is not None and path.exists() and path.samefile(target) for path in inputs):
+            raise ImageError(f"{shown(target)}: is an input; name another result")
+        if not force:
+            raise ImageError(f"{shown(target)}: exists; --force replaces it")
+
+
+def _claim_picture(target: Path) -> None:
+    from kpipe.media.images import can_write
+
+    if not can_write(target.suffix):
+        raise typer.BadParameter(f"no picture format is named {target}", param_hint="-o")

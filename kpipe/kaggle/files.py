@@ -1,0 +1,381 @@
+"""Kaggle's files as they come: CSV, or inside `training.zip`, `test.zip` or the whole download.
+
+Rows are read one at a time and their pixels kept as bytes, so that 7,049 of them take 65 MB and not
+the file's 250. What is wrong is said with the number of its row, counted from 1 below the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpipe.datasets import held_out
+from kpipe.media.images import shown
+from kpipe.schemes import KAGGLE15
+
+SIDE = 96
+"""Of the pictures, pixels."""
+
+COLUMNS = tuple(f"{name}_{axis}" for name in KAGGLE15.names for axis in "xy")
+"""The 30 label columns in the file's order: x and y of the first point, of the second …"""
+
+BEYOND = 96.0
+"""Pixels: a label farther outside the picture than this is a mistake."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+"""What Python's reader of zip files raises at those that are damaged, locked or of another kind."""
+
+
+class KaggleError(ValueError):
+    """A file is not as Kaggle's are; the message is one line with the file and the row."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The pictures of a `training.csv` and their labels.
+
+    Attributes:
+        pictures: (n, 96, 96) uint8, gray.
+        points: (n, 15, 2) float32, pixels, x and y; NaN where there is no label.
+    """
+
+    pictures: NDArray[np.uint8]
+    points: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Labelled:
+        return Labelled(self.pictures[chosen], self.points[chosen])
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The pictures of a `test.csv`.
+
+    Attributes:
+        ids: (n,) `ImageId` of each.
+        pictures: (n, 96, 96) uint8, gray.
+    """
+
+    ids: tuple[int, ...]
+    pictures: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The coordinates that a submission has to name, in the order of `IdLookupTable.csv`.
+
+    Attributes:
+        rows: `RowId` of each.
+        images: `ImageId` of each.
+        columns: index of each in `COLUMNS`.
+    """
+
+    rows: tuple[int, ...]
+    images: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+Progress = Callable[[int], None]
+"""Called with the number of rows read so far."""
+
+
+def read_training(path: Path, on_row: Progress | None = None) -> Labelled:
+    """Reads `training.csv`.
+
+    Raises:
+        KaggleError: it cannot be read, or a row of it is not as it should be.
+    """
+    pixels, labels = bytearray(), []
+
+    def read(row: dict[str, str]) -> None:
+        labels.append([_label(name, row[name]) for name in COLUMNS])
+        pixels.extend(_pixels(row["Image"]))
+
+    _read(path, "training.csv", (*COLUMNS, "Image"), read, on_row)
+    points = np.array(labels, np.float32).reshape(-1, len(KAGGLE15), 2)
+    if np.isnan(points).all():
+        raise KaggleError(f"{shown(path)}: not one label in it")
+    return Labelled(_pictures(pixels), points)
+
+
+def read_labels(path: Path) -> NDArray[np.float32]:
+    """The labels (n, 15, 2) of a `training.csv`, whether or not it has the `Image` column."""
+    labels: list[list[float]] = []
+    _read(
+        path,
+        "training.csv",
+        COLUMNS,
+        lambda row: labels.append([_label(name, row[name]) for name in COLUMNS]),
+        optional=("Image",),
+    )
+    return np.array(labels, np.float32).reshape(-1, len(KAGGLE15), 2)
+
+
+def read_test(path: Path, on_row: Progress | None = None) -> Unlabelled:
+    """Reads `test.csv`.
+
+    Raises:
+        KaggleError: it cannot be read, or a row of it is not as it should be.
+    """
+    pixels = bytearray()
+    ids: dict[int, None] = {}
+
+    def read(row: dict[str, str]) -> None:
+        number = _whole("ImageId", row["ImageId"])
+        if number in ids:
+            raise KaggleError(f"ImageId {number} for the second time")
+        pixels.extend(_pixels(row["Image"]))
+        ids[number] = None
+
+    _read(path, "test.csv", ("ImageId", "Image"), read, on_row)
+    return Unlabelled(tuple(ids), _pictures(pixels))
+
+
+def read_lookup(path: Path) -> Lookup:
+    """Reads `IdLookupTable.csv`.
+
+    Raises:
+        KaggleError: it cannot be read, or a row of it is not as it should be.
+    """
+    index = {name: number for number, name in enumerate(COLUMNS)}
+    rows: dict[int, tuple[int, int]] = {}
+
+    def read(row: dict[str, str]) -> None:
+        number, image = _whole("RowId", row["RowId"]), _whole("ImageId", row["ImageId"])
+        if number in rows:
+            raise KaggleError(f"RowId {number} for the second time")
+        if row["FeatureName"] not in index:
+            raise KaggleError(f"no keypoint is named {row['FeatureName'][:40]!r}")
+        rows[number] = image, index[row["FeatureName"]]
+
+    wanted = ("RowId", "ImageId", "FeatureName")
+    _read(path, "IdLookupTable.csv", wanted, read, optional=("Location",))
+    images, columns = zip(*rows.values())
+    return Lookup(tuple(rows), images, columns)
+
+
+def read_sample(path: Path) -> tuple[int, ...]:
+    """The `RowId`s of `SampleSubmission.csv`, in its order.
+
+    Raises:
+        KaggleError: it cannot be read, or a row of it is not as it should be.
+    """
+    rows: dict[int, None] = {}
+
+    def read(row: dict[str, str]) -> None:
+        number = _whole("RowId", row["RowId"])
+        if number in rows:
+            raise KaggleError(f"RowId {number} for the second time")
+        rows[number] = None
+
+    _read(path, "SampleSubmission.csv", ("RowId", "Location"), read)
+    return tuple(rows)
+
+
+def is_test(path: Path) -> bool:
+    """Whether a file looks like a `test.csv` (or zip file of it) rather than a `training.csv`."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path, "training.csv", stack))
+            return b"ImageId" in file.read(64)
+        except (KaggleError, OSError, *DAMAGED):
+            return False  # whoever reads it as a training.csv says what is wrong with it
+
+
+def kept_out(pictures: NDArray[np.uint8], share: float) -> NDArray[np.bool_]:
+    """(n,) which pictures are for validation: the same in every run, and equal ones together."""
+    return np.array([held_out(picture.tobytes().hex(), share) for picture in pictures], bool)
+
+
+def training_csv(data: Labelled) -> str:
+    """The text of a `training.csv`."""
+    lines = [",".join((*COLUMNS, "Image"))]
+    for picture, points in zip(data.pictures, data.points):
+        labels = ("" if math.isnan(value) else f"{value:.6f}" for value in points.ravel())
+        lines.append(",".join((*labels, _text(picture))))
+    return "\n".join(lines) + "\n"
+
+
+def test_csv(data: Unlabelled) -> str:
+    """The text of a `test.csv`."""
+    rows = (f"{number},{_text(picture)}" for number, picture in zip(data.ids, data.pictures))
+    return "\n".join(("ImageId,Image", *rows)) + "\n"
+
+
+def lookup_csv(lookup: Lookup) -> str:
+    """The text of an `IdLookupTable.csv`."""
+    rows = (
+        f"{row},{image},{COLUMNS[column]},"
+        for row, image, column in zip(lookup.rows, lookup.images, lookup.columns)
+    )
+    return "\n".join(("RowId,ImageId,FeatureName,Location", *rows)) + "\n"
+
+
+def _text(picture: NDArray[np.uint8]) -> str:
+    return " ".join(map(str, picture.ravel().tolist()))
+
+
+def _pictures(pixels: bytearray) -> NDArray[np.uint8]:
+    return np.frombuffer(pixels, np.uint8).reshape(-1, SIDE, SIDE)
+
+
+# A cell as text to its value. Errors say what is wrong; the row is added by who reads the rows.
+
+
+def _pixels(text: str) -> bytes:
+    words = text.split()
+    if len(words) != SIDE * SIDE:
+        raise KaggleError(f"{len(words)} pixels, {SIDE * SIDE} expected")
+    try:
+        return bytes(map(int, words))
+    except ValueError:
+        raise KaggleError(_wrong_pixel(words)) from None
+
+
+def _wrong_pixel(words: list[str]) -> str:
+    for number, word in enumerate(words, 1):
+        try:
+            inside = 0 <= int(word) <= 255
+        except ValueError:
+            return f"pixel {number} is {word[:20]!r}, not a whole number"
+        if not inside:
+            return f"pixel {number} is {word[:20]}, outside 0-255"
+    raise AssertionError("every pixel is right")
+
+
+def _label(name: str, text: str) -> float:
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise KaggleError(f"{name} is {text[:20]!r}, not a number") from None
+    if math.isnan(value):
+        return value
+    if not -BEYOND <= value <= SIDE + BEYOND:
+        raise KaggleError(f"{name} is {text[:20]}, far outside the picture")
+    return value
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise KaggleError(f"{name} is {text[:20]!r}, not a whole number") from None
+
+
+# Files to rows.
+
+
+def _read(
+    path: Path,
+    name: str,
+    columns: tuple[str, ...],
+    read: Callable[[dict[str, str]], None],
+    on_row: Progress | None = None,
+    optional: tuple[str, ...] = (),
+) -> None:
+    """Calls `read` with each row of a file; what it raises gets the file and the row's number."""
+    number = used = 0
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path, name, stack))
+            reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+            # The limit is for all readers of the process: a whole picture is one cell here.
+            csv.field_size_limit(max(csv.field_size_limit(), 2**20))
+            header = next(reader, None)
+            if header is None:
+                raise KaggleError(f"{shown(path)}: empty, the header of {name} expected")
+            _check_header(path, name, header, columns, optional)
+            for number, cells in enumerate(reader, 1):
+                if not cells:  # an empty line
+                    continue
+                where = f"{shown(path)}: row {number}"
+                if len(cells) != len(header):
+                    raise KaggleError(f"{where}: {len(cells)} columns, {len(header)} expected")
+                try:
+                    read(dict(zip(header, cells)))
+                except KaggleError as error:
+                    raise KaggleError(f"{where}: {error}") from None
+                used += 1
+                if on_row is not None:
+                    on_row(used)
+        except csv.Error as error:
+            raise KaggleError(f"{shown(path)}: row {number + 1}: {error}") from None
+        except UnicodeDecodeError:
+            raise KaggleError(f"{shown(path)}: row {number + 1}: not text") from None
+        except DAMAGED as error:
+            raise KaggleError(f"{shown(path)}: unusable zip file ({error})") from None
+        except MemoryError:
+            raise KaggleError(f"{shown(path)}: too large for this machine's memory") from None
+        except OSError as error:
+            raise KaggleError(f"{shown(path)}: {error.strerror or error}") from None
+    if used == 0:
+        raise KaggleError(f"{shown(path)}: no row below its header")
+
+
+def _check_header(
+    path: Path,
+    name: str,
+    header: list[str],
+    columns: tuple[str, ...],
+    optional: tuple[str, ...],
+) -> None:
+    missing = [column for column in columns if column not in header]
+    foreign = [column for column in header if column not in (*columns, *optional)]
+    twice = [column for column in header if header.count(column) > 1]
+    what = [
+        f"no column {missing[0]}" if missing else "",
+        f"a column {foreign[0][:40]!r} that {name} does not have" if foreign else "",
+        f"column {twice[0]} twice" if twice else "",
+    ]
+    if any(what):
+        raise KaggleError(
+            f"{shown(path)}: the header has {len(header)} columns, {name} {len(columns)}: "
+            + ", ".join(filter(None, what))
+        )
+
+
+def _opened(path: Path, name: str, stack: ExitStack) -> IO[bytes]:
+    """The CSV file, also out of a zip file or of a zip file in one."""
+    if not path.is_file():
+        raise KaggleError(f"{shown(path)}: {'not a file' if path.exists() else 'no such file'}")
+    file: IO[bytes] = path.open("rb")
+    while _is_zip(file):
+        stack.enter_context(file)
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        file = archive.open(_member(path, name, archive.namelist()))
+    return file
+
+
+def _is_zip(file: IO[bytes]) -> bool:
+    # Not `zipfile.is_zipfile`: it looks at the end, and would unpack all of a CSV to get there.
+    start = file.read(2)
+    file.seek(0)
+    return start == b"PK"
+
+
+def _member(path: Path, name: str, members: list[str]) -> str:
+    """What to read of a zip file: the CSV itself, the zip file of its name, or the only CSV."""
+    members = [member for member in members if not member.startswith("__MACOSX")]
+    for wanted in (name, f"{Path(name).stem}.zip"):
+        for member in members:
+            if Path(member).name.lower() == wanted.lower():
+                return member
+    tables = [member for member in members if member.lower().endswith(".csv")]
+    if len(tables) == 1:
+        return tables[0]
+    raise KaggleError(f"{shown(path)}: no {name} in it")

@@ -1,0 +1,163 @@
+"""The 15 points of Kaggle's pictures: from a network of 15 points, or from the 68."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from kpipe.kaggle.synthetic import FOUR_POINTS, MEAN_POINTS, similarity
+from kpipe.measures import head_pose, mean_face
+from kpipe.pipeline import Landmarks, Pipeline
+from kpipe.predictor import ModelError
+from kpipe.preprocessor import transform
+from kpipe.schemes import IBUG68, KAGGLE15
+
+BATCH = 256
+"""Pictures a run of the network."""
+
+LOOKS = 2
+"""How often the 68 points are looked for, each time in a crop framed by those before."""
+
+
+OF_FOUR = {
+    KAGGLE15.names.index("nose_tip"): (33,),  # under the nose
+    KAGGLE15.names.index("mouth_center_bottom_lip"): (62, 66),  # the middle of the mouth
+}
+"""The points of which Kaggle's rows of four labels mean another place than its rows of 15, and the
+points of the 68 whose mean that is: `benchmarks/kaggle.py definitions` lays them on each other."""
+
+
+def only_four(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) the rows that label (n, 15) the four points, or some of them, and no other."""
+    others = np.delete(labelled, FOUR_POINTS, axis=1)
+    return np.asarray(~others.any(axis=1) & labelled.any(axis=1), bool)
+
+
+class Predictor(Protocol):
+    """Anything that finds the points (n, 15, 2) float32 of pictures (n, 96, 96) uint8, in pixels.
+
+    Attributes:
+        name: for tables and pictures.
+    """
+
+    name: str
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+class KeypointNetwork:
+    """A network of `kpipe train --scheme kaggle15`.
+
+    Args:
+        path: the ONNX file.
+
+    Attributes:
+        name: its architecture.
+        validation: share of its training set that was kept out.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this.
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
+        notes = self._session.get_modelmeta().custom_metadata_map
+        if notes.get("kpipe.scheme") != KAGGLE15.name:
+            raise ModelError(
+                f"{path}: an ONNX file, but not of kpipe train --scheme {KAGGLE15.name}"
+            )
+        self.name = notes["kpipe.arch"]
+        self.validation = float(notes["kpipe.validation"])
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [np.zeros((0, len(KAGGLE15), 2), np.float32)]
+        for start in range(0, len(pictures), BATCH):
+            batch = np.ascontiguousarray(pictures[start : start + BATCH, None])
+            parts += self._session.run(["points"], {"pictures": batch})
+        return np.concatenate(parts)
+
+
+class Derived:
+    """The 15 points that follow from the 68: needs no training and no labels.
+
+    Where the face is need not be found: all of Kaggle's pictures frame it much alike.
+
+    Args:
+        pipeline: sees the 68 points; without it one of the packaged network.
+    """
+
+    name = "from the 68 points"
+
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self.pipeline = pipeline if pipeline is not None else Pipeline()
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.points_of([self.see(picture) for picture in pictures])
+
+    def see(self, picture: NDArray[np.uint8]) -> Landmarks:
+        """The 68 points of one picture (96, 96)."""
+        looked = Landmarks(_framing()[None], np.zeros((1, 68), np.float32), np.ones(1, np.float32))
+        for _ in range(LOOKS):
+            looked = self.pipeline.second_look(picture, looked)
+        return looked
+
+    @staticmethod
+    def points_of(
+        seen: Sequence[Landmarks], four: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """The 15 points (n, 15, 2) of what was seen in n pictures.
+
+        Args:
+            seen: of `see`.
+            four: (n,) the pictures whose points are those of Kaggle's rows of four labels.
+        """
+        points = np.array([landmarks.points[0] for landmarks in seen], np.float32)
+        points = points.reshape(-1, len(IBUG68), 2)
+        found = KAGGLE15.weights @ points
+        if four is not None:
+            for index, indices in OF_FOUR.items():
+                found[four, index] = points[four][:, indices].mean(axis=1)
+        return np.asarray(found, np.float32)
+
+
+def causes(seen: Sequence[Landmarks]) -> dict[str, NDArray[np.float64]]:
+    """What may make n faces hard, (n,) each, by a name with its unit.
+
+    Yaw for heads that are turned, sigma for what is hidden by glasses, hair or hands, and how far
+    the mouth is open.
+    """
+    points = np.array([landmarks.points[0] for landmarks in seen], np.float64).reshape(-1, 68, 2)
+    opening = np.linalg.norm(points[:, 62] - points[:, 66], axis=1)
+    width = np.linalg.norm(points[:, 48] - points[:, 54], axis=1)
+    return {
+        "yaw to either side, degrees": np.array([abs(head_pose(face).yaw) for face in points]),
+        "mean sigma of the 68 points, pixels of 96": np.array([s.sigma.mean() for s in seen]),
+        "opening of the mouth over its width": opening / width,
+    }
+
+
+def _framing() -> NDArray[np.float32]:
+    """(68, 2) the mean face where Kaggle's pictures have it."""
+    face = mean_face()[:, :2]
+    return transform(similarity(KAGGLE15.weights @ face, MEAN_POINTS), face)
+
+
+def load(model: Path | None) -> Predictor:
+    """The network of a file, or without one what follows from the 68 points."""
+    return Derived() if model is None else KeypointNetwork(model)

@@ -94,7 +94,7 @@ class RayEngine:
             for k in range(0, len(wave), BATCH)
         ]
         del wave
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         cores = max(int(resources.get("CPU", 1)), 1)
         done = ray.data.from_arrow_refs(blocks).map_batches(
             _Actor,

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,9 @@ class _Worker:
             target=_serve, args=(theirs, settings, memory, os.getpid()), daemon=True
         )
         # Ctrl-C goes to the whole process group: it is for the parent alone. A child inherits
-        # what is blocked, from its first moment on.
+        # what is blocked, from its first moment on. (Starting its tracker, which the first child
+        # does, multiprocessing unblocks SIGINT: so that is done before.)
+        resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()

@@ -20,7 +20,7 @@ from kpipe.datasets.coco import picture_of
 from kpipe.detector import Detections
 from kpipe.faces import Faces
 from kpipe.media.images import ImageError, read_image
-from kpipe.pipeline import Pipeline, intersection_over_union
+from kpipe.pipeline import Pipeline, agreement, intersection_over_union
 from kpipe.preprocessor import face_box, to_gray
 
 MIN_IOU = 0.3
@@ -215,7 +215,7 @@ def _scores(
     gray: NDArray[np.uint8], detections: Detections, pipeline: Pipeline
 ) -> NDArray[np.float32]:
     first = pipeline.first_look(gray, detections)
-    return np.minimum(first.scores, pipeline.second_look(gray, first).scores)
+    return agreement(first, pipeline.second_look(gray, first))
 
 
 def _scores_near(

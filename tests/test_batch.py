@@ -212,7 +212,7 @@ def test_content_can_tell_what_has_changed(batch: Batch, photos: Path, tmp_path:
 def test_other_options_do_all_again_and_say_why(batch: Batch, photos: Path, tmp_path: Path) -> None:
     batch("photos", "-o", "out")
     done = batch("photos", "-o", "out", "--min-score", "0.5")
-    assert "doing 12 photographs again: --min-score: 0.8, now 0.5" in talk(done)
+    assert "doing 12 photographs again: --min-score: 0.7, now 0.5" in talk(done)
     done = batch("photos", "-o", "out", "--min-score", "0.5", "--render", "--draw", "points")
     assert "12 photographs again: annotated pictures: none, now points" in talk(done)
     assert len(list((tmp_path / "out/annotated").rglob("*.jpg"))) == 12

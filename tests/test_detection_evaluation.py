@@ -81,7 +81,7 @@ def test_the_command(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     done = kpipe("evaluate", "--detection", boxed, "--negatives", empty, "--report", "page")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    assert "0.80, the default" in text and "recall" in text and "in how many of 1" in text
+    assert "0.70, the default" in text and "recall" in text and "in how many of 1" in text
     page = (tmp_path / "page" / "detection.html").read_text()
     assert "Precision over recall" in page and "1 mistakes" in page
     assert Image.open(tmp_path / "page" / "faces" / "detection_01.jpg").width == 640

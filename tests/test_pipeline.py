@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
 from kpipe.opencv import cv2
-from kpipe.pipeline import intersection_over_union
+from kpipe.pipeline import Landmarks, agreement, intersection_over_union
 from kpipe.preprocessor import face_box
 from tests.conftest import GROUP
 
@@ -164,3 +164,13 @@ def test_intersection_over_union() -> None:
     assert intersection_over_union(a, a) == 1
     assert intersection_over_union(a, a + 20) == 0
     assert intersection_over_union(a, a + [5, 0, 5, 0]) == pytest.approx(1 / 3)
+
+
+def test_a_face_whose_points_could_be_anywhere_is_less_probable(portrait_faces: Faces) -> None:
+    face = portrait_faces[0]
+    score = np.array([0.95], np.float32)
+    seen = Landmarks(face.points[None], face.sigma[None], score)
+    assert agreement(seen, seen) == pytest.approx(0.95, abs=1e-3)
+    assert agreement(seen, seen._replace(scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
+    unsure = seen._replace(sigma=np.full((1, 68), 0.06 * face.size, np.float32))
+    assert agreement(seen, unsure) < 0.5

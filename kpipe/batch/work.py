@@ -51,7 +51,7 @@ class Settings:
     model: str | None = None
     detector: str = "proposals"
     cascades: str | None = None
-    min_score: float = 0.8
+    min_score: float = 0.7
     min_face: float = 0.025
     tilt: str = "any"
     draw: tuple[str, ...] | None = None

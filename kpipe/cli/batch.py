@@ -80,7 +80,7 @@ def batch(
     ] = None,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
-    ] = 0.8,
+    ] = 0.7,
     min_face: Annotated[
         float,
         typer.Option(

@@ -174,3 +174,22 @@ def test_a_face_whose_points_could_be_anywhere_is_less_probable(portrait_faces: 
     assert agreement(seen, seen._replace(scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
     unsure = seen._replace(sigma=np.full((1, 68), 0.06 * face.size, np.float32))
     assert agreement(seen, unsure) < 0.5
+
+
+@pytest.mark.parametrize(
+    "cut", [(0.2, -1, 1, 1), (-1, -1, 1, -0.2), (-1, 0.05, 1, 1), (0, 0, 0, 0)],
+    ids=["left", "chin", "brows", "all around"],
+)  # fmt: skip
+def test_a_face_cut_by_the_edge(
+    pipeline: Pipeline,
+    portrait: NDArray[np.uint8],
+    portrait_faces: Faces,
+    cut: tuple[float, ...],
+) -> None:
+    """Cut by shares of its landmarks' square; negative: so much is left around it."""
+    points = portrait_faces[0].points
+    x0, y0, x1, y1 = face_box(points)
+    edges = np.array([x0, y0, x1, y1]) + np.array(cut) * (x1 - x0)
+    left, top, right, bottom = edges.clip(0).astype(int)
+    found = pipeline(np.ascontiguousarray(portrait[top:bottom, left:right]))
+    assert difference(found[0].points + np.float32((left, top)), points) < 4

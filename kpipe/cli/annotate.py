@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from kpipe.cli.options import MinFace, Model, Tilt
+
 if TYPE_CHECKING:
     from kpipe.faces import Faces
     from kpipe.media.images import Photo
@@ -59,17 +61,8 @@ def annotate(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
     ] = 0.7,
-    min_face: Annotated[
-        float,
-        typer.Option(
-            min=0.005,
-            help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
-        ),
-    ] = 0.025,
-    tilt: Annotated[
-        str,
-        typer.Option(metavar="any|upright", help="Whether to look for heads that lean or lie."),
-    ] = "any",
+    min_face: MinFace = 0.025,
+    tilt: Tilt = "any",
     detector: Annotated[
         str,
         typer.Option(
@@ -96,9 +89,7 @@ def annotate(
         str,
         typer.Option(metavar="ibug68|kaggle15", help="The 68 points, or Kaggle's 15 named ones."),
     ] = "ibug68",
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    model: Model = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table, errors alone.")] = False,
 ) -> None:
     """Find the faces in photographs; draw their points on a copy and write them as data.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kpipe.cli.options import MinFace, Model, Tilt
+
 if TYPE_CHECKING:
     from kpipe.batch.job import Engine, News, Outcome
     from kpipe.batch.work import Settings
@@ -81,17 +83,8 @@ def batch(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
     ] = 0.7,
-    min_face: Annotated[
-        float,
-        typer.Option(
-            min=0.005,
-            help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
-        ),
-    ] = 0.025,
-    tilt: Annotated[
-        str,
-        typer.Option(metavar="any|upright", help="Whether to look for heads that lean or lie."),
-    ] = "any",
+    min_face: MinFace = 0.025,
+    tilt: Tilt = "any",
     detector: Annotated[
         str, typer.Option(metavar="proposals|haar|FILE", help="As for kpipe annotate.")
     ] = "proposals",
@@ -99,9 +92,7 @@ def batch(
         Path | None,
         typer.Option(metavar="FOLDER", help="Cascade files of OpenCV's names; means haar."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    model: Model = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
 ) -> None:
     """Find the faces in all photographs of folders, archives and lists, on all cores.

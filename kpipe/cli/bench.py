@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from kpipe.cli.options import Model
+
 
 def bench(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph with faces.")],
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    model: Model = None,
     threads: Annotated[int, typer.Option(min=1, help="Of OpenCV and of the network.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 20,
 ) -> None:

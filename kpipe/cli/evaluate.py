@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kpipe.cli.options import Model
+
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
     from kpipe.pipeline import Pipeline
@@ -36,9 +38,7 @@ def evaluate(
             "the face score tells the two apart.",
         ),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    model: Model = None,
     detector: Annotated[
         str, typer.Option(metavar="proposals|haar", help="What finds the candidates.")
     ] = "proposals",

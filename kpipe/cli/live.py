@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from kpipe.cli.options import MinFace, Model
 from kpipe.cli.video import interruptible, make_tracker
 
 if TYPE_CHECKING:
@@ -67,16 +68,8 @@ def live(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a new face.")
     ] = 0.9,
-    min_face: Annotated[
-        float,
-        typer.Option(
-            min=0.005,
-            help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
-        ),
-    ] = 0.1,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    min_face: MinFace = 0.1,
+    model: Model = None,
 ) -> None:
     """Follow the faces that a camera sees, in a window or as a stream of data.
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from kpipe.cli.options import MinFace, Model
+
 if TYPE_CHECKING:
     from kpipe.cli.annotate import Outputs
     from kpipe.faces import Faces
@@ -69,16 +71,8 @@ def video(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a new face.")
     ] = 0.9,
-    min_face: Annotated[
-        float,
-        typer.Option(
-            min=0.005,
-            help="Smallest face looked for: in pixels, or below 1 as a share of the longer side.",
-        ),
-    ] = 0.025,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another network, from kpipe export.")
-    ] = None,
+    min_face: MinFace = 0.025,
+    model: Model = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk, errors alone.")] = False,
 ) -> None:
     """Follow the faces of a video; draw their points on a copy and write them as data.

@@ -30,6 +30,7 @@ from kpipe.kaggle.files import SIDE, Labelled, kept_out
 from kpipe.kaggle.metrics import Metrics, measure
 from kpipe.media.images import write_file
 from kpipe.schemes import KAGGLE15
+from kpipe.training.network import normalise
 
 POINTS = len(KAGGLE15)
 
@@ -176,9 +177,7 @@ class HeatmapNetwork(nn.Module):
         return distance + 0.3 * entropy.sum() / whole.sum().clamp(min=1)
 
     def _log_heatmaps(self, pictures: Tensor) -> Tensor:
-        centred = pictures - pictures.mean(dim=(2, 3), keepdim=True)
-        deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
-        x = self.stem(centred / (deviation + 4.0))
+        x = self.stem(normalise(pictures))
         levels = []
         for stage in self.stages:
             x = stage(x)

@@ -34,8 +34,8 @@ PALETTE: dict[str, Colour] = {
 UNCERTAIN = 0.053
 """Points whose sigma is a larger share of the face's size are drawn hollow."""
 
-MARGIN = 0.3
-"""How far around the box a face's drawing may reach, in sides of it."""
+LINE_MARGIN, MARGIN = 0.02, 0.3
+"""How far around box and points a face's drawing may reach, in sides of its box: lines, words."""
 
 _FRACTION = 4
 """Binary digits after the point in the coordinates that OpenCV draws at."""
@@ -73,30 +73,39 @@ class Canvas:
     corner: tuple[int, int]
     zoom: int
 
-    def at(self, point: NDArray[np.floating]) -> tuple[int, int]:
-        """A point of the picture as OpenCV's drawing functions take it."""
-        x, y = (np.asarray(point, np.float64) - self.corner + 0.5) * self.zoom - 0.5
-        return round(x * 2**_FRACTION), round(y * 2**_FRACTION)
+    def at(self, points: NDArray[np.floating]) -> NDArray[np.int32]:
+        """Points (..., 2) of the picture as OpenCV's drawing functions take them."""
+        places = (np.asarray(points, np.float64) - self.corner + 0.5) * self.zoom - 0.5
+        return np.asarray(np.round(places * 2**_FRACTION), np.int32)
 
     def line(
-        self, a: NDArray[np.floating], b: NDArray[np.floating], colour: Colour, width: float
+        self, points: NDArray[np.floating], closed: bool, colour: Colour, width: float
     ) -> None:
+        """Through points (n, 2)."""
         thickness = max(round(width * self.zoom), 1)
-        cv2.line(self.pixels, self.at(a), self.at(b), colour, thickness, cv2.LINE_AA, _FRACTION)
+        places = [self.at(points)]
+        cv2.polylines(self.pixels, places, closed, colour, thickness, cv2.LINE_AA, _FRACTION)
 
-    def dot(
-        self, centre: NDArray[np.floating], radius: float, colour: Colour, hollow: bool
+    def dots(
+        self,
+        centres: NDArray[np.floating],
+        radius: float,
+        colour: Colour,
+        hollow: NDArray[np.bool_],
     ) -> None:
+        """On points (n, 2); of some (n,) only the rim."""
         size = round(radius * self.zoom * 2**_FRACTION)
-        thickness = max(round(radius * self.zoom / 3), 1) if hollow else cv2.FILLED
-        cv2.circle(self.pixels, self.at(centre), size, colour, thickness, cv2.LINE_AA, _FRACTION)
+        rim = max(round(radius * self.zoom / 3), 1)
+        for centre, empty in zip(self.at(centres).tolist(), hollow.tolist()):
+            thickness = rim if empty else cv2.FILLED
+            cv2.circle(self.pixels, centre, size, colour, thickness, cv2.LINE_AA, _FRACTION)
 
     def text(
         self, words: str, left_base: NDArray[np.floating], height: float, colour: Colour
     ) -> None:
         """Words whose capitals are so many picture pixels high, dark around the edges."""
         scale = height * self.zoom / 21
-        x, y = (v >> _FRACTION for v in self.at(left_base))
+        x, y = (self.at(left_base) >> _FRACTION).tolist()
         for shade, extra in (((0, 0, 0), 2), (colour, 0)):
             thickness = max(round(2 * scale), 1) + (extra * max(round(scale), 1) if extra else 0)
             cv2.putText(
@@ -128,26 +137,25 @@ def draw_boxes(canvas: Canvas, subject: Subject, style: Style) -> None:
     """The square around the whole face."""
     x0, y0, x1, y1 = subject.face.box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    for a, b in zip(corners, np.roll(corners, -1, axis=0)):
-        canvas.line(a, b, style.palette["box"], _stroke(subject.face))
+    canvas.line(corners, True, style.palette["box"], _stroke(subject.face))
 
 
 def draw_lines(canvas: Canvas, subject: Subject, style: Style) -> None:
     """The face parts as lines, each in its colour."""
-    points = subject.face.points
-    for polyline in subject.scheme.polylines:
-        for a, b in polyline.segments():
-            canvas.line(points[a], points[b], style.palette[polyline.group], _stroke(subject.face))
+    points, stroke = subject.face.points, _stroke(subject.face)
+    for line in subject.scheme.polylines:
+        colour = style.palette[line.group]
+        canvas.line(points[list(line.indices)], line.closed, colour, stroke)
 
 
 def draw_points(canvas: Canvas, subject: Subject, style: Style) -> None:
     """A dot on each point, hollow where the network is unsure."""
     face = subject.face
     radius = max(face.size / 110, 0.5)
+    hollow = face.sigma > UNCERTAIN * face.size
     for group, indices in subject.scheme.groups.items():
-        for index in indices:
-            hollow = bool(face.sigma[index] > UNCERTAIN * face.size)
-            canvas.dot(face.points[index], radius, style.palette[group], hollow)
+        chosen = list(indices)
+        canvas.dots(face.points[chosen], radius, style.palette[group], hollow[chosen])
 
 
 def draw_numbers(canvas: Canvas, subject: Subject, style: Style) -> None:
@@ -177,6 +185,10 @@ LAYERS: dict[str, Callable[[Canvas, Subject, Style], None]] = {
 }
 
 
+WORDS = {"numbers", "index"}
+"""The layers that write something."""
+
+
 def render(image: NDArray[np.uint8], faces: Faces, style: Style | None = None) -> NDArray[np.uint8]:
     """A copy of a photograph with its faces drawn on it.
 
@@ -203,14 +215,15 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
     face = subject.face
     height, width = picture.shape[:2]
     extent = np.vstack([face.box.reshape(2, 2), face.points])
-    reach = MARGIN * face.size + 4
+    reach = (MARGIN if WORDS.intersection(style.draw) else LINE_MARGIN) * face.size + 4
     x0, y0 = np.clip(np.floor(extent.min(axis=0) - reach), 0, (width, height)).astype(int)
     x1, y1 = np.clip(np.ceil(extent.max(axis=0) + reach), 0, (width, height)).astype(int)
     if x0 >= x1 or y0 >= y1:
         return
     zoom = int(np.clip(np.ceil(400 / max(face.size, 1.0)), 1, 8))
     part = picture[y0:y1, x0:x1]
-    enlarged = np.repeat(np.repeat(part, zoom, axis=0), zoom, axis=1)
+    larger = ((int(x1 - x0)) * zoom, int(y1 - y0) * zoom)
+    enlarged = np.asarray(cv2.resize(part, larger, interpolation=cv2.INTER_NEAREST), np.uint8)
     canvas = Canvas(enlarged, (int(x0), int(y0)), zoom)
     for name in style.draw:
         LAYERS[name](canvas, subject, style)

@@ -71,7 +71,8 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     jpeg = encode(cv2.resize(image, VGA, interpolation=cv2.INTER_AREA).astype(np.uint8), ".jpg")
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
-    found = pipeline.first_look(gray, candidates)
+    possible = pipeline.glance(gray, candidates)
+    found = pipeline.first_look(gray, possible)
     found = found.take(non_maximum_suppression(found, PROMISING, pipeline.overlap))
     faces = pipeline(image)
     crops = np.random.default_rng(0).integers(
@@ -86,8 +87,11 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
         "network, 32 faces": lambda: predictor.both_ways(crops),
         f"photo {size}: read": lambda: read_image(photo),
         f"photo {size}: detect": lambda: pipeline.detector(gray),
-        f"photo {size}: first look, {len(candidates.boxes)} candidates": lambda: (
-            pipeline.first_look(gray, candidates)
+        f"photo {size}: glance, {len(candidates.boxes)} candidates": lambda: pipeline.glance(
+            gray, candidates
+        ),
+        f"photo {size}: first look, {len(possible.boxes)} candidates": lambda: pipeline.first_look(
+            gray, possible
         ),
         f"photo {size}: second look, {len(found.points)} faces": lambda: pipeline.second_look(
             gray, found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +10,13 @@ from numpy.typing import NDArray
 from kpipe.detector import Detections, Detector
 from kpipe.faces import Face, Faces
 from kpipe.measures import head_pose
-from kpipe.predictor import FIRST_LOOK, LandmarkPredictor, Prediction
+from kpipe.predictor import FIRST_LOOK, FaceSieve, LandmarkPredictor, Prediction
 from kpipe.preprocessor import (
     Pyramid,
-    crop_transform,
+    crop_transforms,
     face_box,
-    invert,
     outer_box,
     to_gray,
-    transform,
     warp,
 )
 from kpipe.proposals import ProposalDetector
@@ -30,6 +26,9 @@ MIN_SCORE = 0.7
 """Least probability of a face that is reported. All held-out faces, turned and reduced to as little
 as 16 pixels, have more; of 190 photographs without faces, each seen in three ways, three have a
 false one."""
+
+POSSIBLE = 0.02
+"""Least probability, at a glance, of a candidate that is looked at."""
 
 PROMISING = 0.5
 """Least probability, at the first look, of a face that gets a second one."""
@@ -61,14 +60,15 @@ class Landmarks(NamedTuple):
 class Pipeline:
     """Photographs to faces. Loaded once, used often, from any number of threads.
 
-    A first look, by a small network, at every candidate gives its face score, place, size and roll;
-    what may be a face gets a second look, by the accurate one, through an upright crop framed by
-    the points of the first.
+    A glance, by a very small network, drops most of the detector's candidates. A first look, by a
+    small one, at the others gives their face score, place, size and roll; what may be a face gets a
+    second look, by the accurate one, through an upright crop framed by the points of the first.
 
     Args:
-        detector: finds candidates; without it TODO.
+        detector: finds candidates; without it the proposal network.
         predictor: the network of the second look; without it the packaged one.
         first: the network of the first look; without it the packaged one.
+        sieve: the network of the glance; without it the packaged one.
         min_score: least probability of a face that is reported.
         overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
         threads: of the packaged networks; 0 for all cores.
@@ -80,12 +80,14 @@ class Pipeline:
         predictor: LandmarkPredictor | None = None,
         *,
         first: LandmarkPredictor | None = None,
+        sieve: FaceSieve | None = None,
         min_score: float = MIN_SCORE,
         overlap: float = 0.2,
         threads: int = 0,
     ) -> None:
         self.detector = detector or ProposalDetector(threads=threads)
         self.first = first or LandmarkPredictor(packaged(FIRST_LOOK), threads)
+        self.sieve = sieve or FaceSieve(threads=threads)
         self.predictor = predictor or LandmarkPredictor(threads=threads)
         self.min_score = min_score
         self.overlap = overlap
@@ -102,7 +104,10 @@ class Pipeline:
         """
         gray = checked_gray(image)
         height, width = gray.shape
-        found = self.first_look(gray, self.detector(gray) if candidates is None else candidates)
+        pyramid = Pyramid(gray)
+        if candidates is None:
+            candidates = self._glance(pyramid, self.detector(gray))
+        found = self._first_look(pyramid, candidates)
         promising = min(PROMISING, self.min_score)
         first = found.take(non_maximum_suppression(found, promising, self.overlap))
         second = self.second_look(gray, first)
@@ -121,43 +126,47 @@ class Pipeline:
         gray = checked_gray(image)
         return self.second_look(gray, self.first_look(gray, detections))
 
+    def glance(self, gray: NDArray[np.uint8], detections: Detections) -> Detections:
+        """The candidates that may be faces, as far as a small and fast network can tell."""
+        return self._glance(Pyramid(gray), detections)
+
     def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """Points in the boxes that a detector gave."""
-        frames = list(zip(detections.boxes, (float(roll) for roll in detections.rolls)))
-        return _look(Pyramid(gray).warp, frames, self.first, self.first)
+        return self._first_look(Pyramid(gray), detections)
 
     def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
         """Points in upright crops framed by the points of a first look."""
-        rolls = [head_pose(points).roll for points in first.points]
-        frames = [(face_box(points, roll), roll) for points, roll in zip(first.points, rolls)]
-        return _look(partial(warp, gray), frames, self.predictor, self.predictor.both_ways)
+        size = self.predictor.crop_size
+        rolls = np.array([head_pose(points).roll for points in first.points])
+        boxes = [face_box(points, roll) for points, roll in zip(first.points, rolls)]
+        matrices = _framed(Detections(np.reshape(boxes, (-1, 4)), rolls), self.predictor)
+        crops = [warp(gray, matrix, size) for matrix in matrices]
+        seen = self.predictor.both_ways(np.reshape(crops, (-1, size, size)).astype(np.uint8))
+        return _in_picture(seen, matrices)
+
+    def _glance(self, pyramid: Pyramid, detections: Detections) -> Detections:
+        matrices = _framed(detections, self.sieve)
+        seen = self.sieve(pyramid.crops(matrices, self.sieve.crop_size))
+        chosen = seen >= POSSIBLE
+        return Detections(detections.boxes[chosen], detections.rolls[chosen])
+
+    def _first_look(self, pyramid: Pyramid, detections: Detections) -> Landmarks:
+        matrices = _framed(detections, self.first)
+        seen = self.first(pyramid.crops(matrices, self.first.crop_size))
+        return _in_picture(seen, matrices)
 
 
-def _look(
-    cut: Callable[[NDArray[np.float64], int], NDArray[np.uint8]],
-    frames: Sequence[tuple[NDArray[np.floating], float]],
-    predictor: LandmarkPredictor,
-    see: Callable[[NDArray[np.uint8]], Prediction],
-) -> Landmarks:
-    """What a network sees in boxes of a picture, each turned upright by its roll.
+def _framed(detections: Detections, network: FaceSieve | LandmarkPredictor) -> NDArray[np.float64]:
+    """(n, 2, 3): from the picture to the crops that a network wants of it."""
+    return crop_transforms(*detections, network.crop_size, network.crop_margin)
 
-    Args:
-        cut: the square of a picture that a matrix and a size say, as `kpipe.preprocessor.warp`.
-        frames: boxes and rolls.
-        predictor: says how its crops are cut.
-        see: the predictor, or one of its methods.
-    """
-    size, margin = predictor.crop_size, predictor.crop_margin
-    matrices = [crop_transform(box, roll, size, margin) for box, roll in frames]
-    crops = np.zeros((len(matrices), size, size), np.uint8)
-    for crop, matrix in zip(crops, matrices):
-        crop[:] = cut(matrix, size)
-    points, sigma, face = see(crops)
-    for index, matrix in enumerate(matrices):
-        inverse = invert(matrix)
-        points[index] = transform(inverse, points[index])
-        sigma[index] *= np.hypot(inverse[0, 0], inverse[1, 0])
-    return Landmarks(points, sigma, face)
+
+def _in_picture(seen: Prediction, matrices: NDArray[np.float64]) -> Landmarks:
+    """What was seen in crops, in pixels of the picture that the matrices cut them out of."""
+    back = np.linalg.inv(matrices[:, :, :2]).transpose(0, 2, 1)
+    points = (seen.points - matrices[:, None, :, 2]) @ back
+    sigma = seen.sigma * np.hypot(back[:, 0, 0], back[:, 1, 0])[:, None]
+    return Landmarks(points.astype(np.float32), sigma.astype(np.float32), seen.face)
 
 
 def agreement(first: Landmarks, second: Landmarks) -> NDArray[np.float32]:
@@ -190,7 +199,9 @@ def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def non_maximum_suppression(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
     """Indices of the probable faces, the most probable first, without those that overlap it."""
-    boxes = [face_box(points) for points in found.points]
+    low, high = found.points.min(axis=1), found.points.max(axis=1)
+    halves = (high - low).max(axis=1, keepdims=True) / 2
+    boxes = np.hstack([(low + high) / 2 - halves, (low + high) / 2 + halves])
     kept: list[int] = []
     for index in np.argsort(-found.scores, kind="stable"):
         if found.scores[index] < min_score:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kpipe.resources import packaged
 from kpipe.schemes import IBUG68, Scheme
 
+GLANCE = "models/glance.onnx"
 FIRST_LOOK = "models/first_look.onnx"
 SECOND_LOOK = "models/landmarks.onnx"
 """The packaged networks: `kpipe.pipeline` says what each is for."""
@@ -62,6 +63,41 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
 
 
+def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+    """A network that `kpipe export` wrote, and what it says of itself."""
+    session = open_session(path, threads)
+    notes = session.get_modelmeta().custom_metadata_map
+    if notes.get("kpipe.scheme") != IBUG68.name:
+        raise ModelError(f"{path}: an ONNX file, but not one of kpipe's 68-point networks")
+    return session, notes
+
+
+class FaceSieve:
+    """Gray crops to whether they may show a face, in a few microseconds each.
+
+    Args:
+        model: an ONNX file written by `kpipe export` of a run with `--look glance`; without it the
+            packaged one.
+        threads: of one prediction; 0 for all cores.
+
+    Attributes:
+        crop_size, crop_margin: how its crops are to be cut, see `kpipe.preprocessor`.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+
+    def __init__(self, model: Path | None = None, threads: int = 0) -> None:
+        self._session, notes = _open(model or packaged(GLANCE), threads)
+        self.crop_size = int(notes["kpipe.crop_size"])
+        self.crop_margin = float(notes["kpipe.crop_margin"])
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n,) probabilities of a face in crops (n, side, side)."""
+        face: NDArray[np.float32] = self._session.run(["face"], {"crops": crops[:, None]})[0]
+        return face
+
+
 class LandmarkPredictor:
     """Gray crops to points. One object serves any number of threads.
 
@@ -81,10 +117,9 @@ class LandmarkPredictor:
 
     def __init__(self, model: str | Path | None = None, threads: int = 0) -> None:
         path = Path(model) if model is not None else packaged(SECOND_LOOK)
-        self._session = open_session(path, threads)
-        notes = self._session.get_modelmeta().custom_metadata_map
-        if notes.get("kpipe.scheme") != self.scheme.name:
-            raise ModelError(f"{path}: an ONNX file, but not one of kpipe's 68-point networks")
+        self._session, notes = _open(path, threads)
+        if "points" not in {output.name for output in self._session.get_outputs()}:
+            raise ModelError(f"{path}: a network of kpipe's, but one that gives no points")
         self.crop_size = int(notes["kpipe.crop_size"])
         self.crop_margin = float(notes["kpipe.crop_margin"])
         self.sigma_bounds = (

@@ -72,13 +72,21 @@ def crop_transform(
         size: side of the crop, pixels.
         margin: side of the crop over the side of the box.
     """
-    x0, y0, x1, y1 = (float(v) for v in box)
-    scale = size / (margin * max(x1 - x0, y1 - y0, 1e-3))
-    angle = np.deg2rad(roll)
+    return np.asarray(crop_transforms(np.asarray(box)[None], np.array([roll]), size, margin)[0])
+
+
+def crop_transforms(
+    boxes: NDArray[np.floating], rolls: NDArray[np.floating], size: int, margin: float
+) -> NDArray[np.float64]:
+    """As `crop_transform`, (n, 2, 3) for boxes (n, 4) and rolls (n,)."""
+    boxes = np.asarray(boxes, np.float64)
+    scale = size / (margin * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1e-3))
+    angle = np.deg2rad(np.asarray(rolls, np.float64))
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, sin], [-sin, cos]])
-    offset = (size - 1) / 2 - linear @ np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    return np.column_stack([linear, offset])
+    linear = np.stack([cos, sin, -sin, cos], axis=1).reshape(-1, 2, 2)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    offsets = (size - 1) / 2 - (linear @ centres[..., None])[..., 0]
+    return np.concatenate([linear, offsets[..., None]], axis=2)
 
 
 def invert(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -142,17 +150,33 @@ class Pyramid:
     def __init__(self, gray: NDArray[np.uint8]) -> None:
         self.levels = [gray]
 
-    def warp(self, matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-        """As `warp`, from the smallest level that is at least as fine as the crop."""
-        level = max(int(-np.log2(max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6))), 0)
-        while len(self.levels) <= level and min(self.levels[-1].shape) >= 4:
+    def crops(self, matrices: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+        """The squares (n, size, size) that matrices (n, 2, 3) cut out, as `warp` does.
+
+        Each comes from the smallest level that is at least as fine as it is.
+        """
+        scale = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
+        level = np.maximum(-np.log2(np.maximum(scale, 1e-6)), 0).astype(int)
+        while len(self.levels) <= level.max(initial=0) and min(self.levels[-1].shape) >= 4:
             last = self.levels[-1]
             height, width = last.shape[0] // 2, last.shape[1] // 2
             part = last[: 2 * height, : 2 * width]
             half = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
             self.levels.append(np.asarray(half, np.uint8))
-        level = min(level, len(self.levels) - 1)
+        level = np.minimum(level, len(self.levels) - 1)
         # Pixel k of a level is centred on pixel factor * k + (factor - 1) / 2 of the picture.
-        factor = 2**level
-        offset = matrix[:, :2] @ np.full(2, (factor - 1) / 2) + matrix[:, 2]
-        return warp(self.levels[level], np.column_stack([matrix[:, :2] * factor, offset]), size)
+        factor = 2.0 ** level[:, None]
+        linear = matrices[:, :, :2] * factor[:, :, None]
+        offset = matrices[:, :, 2] + matrices[:, :, :2].sum(axis=2) * (factor - 1) / 2
+        # OpenCV takes no picture of more than 32,767 pixels a side: only the part that is needed.
+        outline = np.array([[0, 0], [size, 0], [0, size], [size, size]])
+        corners = (outline - offset[:, None]) @ np.linalg.inv(linear).transpose(0, 2, 1)
+        limits = np.array([self.levels[k].shape[::-1] for k in level]).reshape(-1, 2)
+        low = np.clip(np.floor(corners.min(axis=1)) - 2, 0, limits).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=1)) + 2, 0, limits).astype(int)
+        shifted = np.concatenate([linear, offset[..., None] + linear @ low[..., None]], axis=2)
+        crops = np.zeros((len(matrices), size, size), np.uint8)
+        for crop, k, matrix, (x0, y0), (x1, y1) in zip(crops, level, shifted, low, high):
+            if x0 < x1 and y0 < y1:
+                cv2.warpAffine(self.levels[k][y0:y1, x0:x1], matrix, (size, size), dst=crop)
+        return crops

@@ -56,14 +56,14 @@ def test_unusable_models(tmp_path: Path) -> None:
 
 def test_the_packaged_weights_have_no_denormals() -> None:
     onnx = pytest.importorskip("onnx")
-    from kpipe.predictor import SECOND_LOOK
+    from kpipe.predictor import FIRST_LOOK, GLANCE, SECOND_LOOK
     from kpipe.resources import packaged
 
-    model = onnx.load(packaged(SECOND_LOOK))
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype == np.float32:
-            assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
+    for name in (GLANCE, FIRST_LOOK, SECOND_LOOK):
+        for tensor in onnx.load(packaged(name)).graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.float32:
+                assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
 
 
 def test_both_ways_is_the_mean_with_the_mirror_image(predictor: LandmarkPredictor) -> None:

@@ -16,14 +16,16 @@ torch = pytest.importorskip("torch")
 from kpipe.datasets import read_samples  # noqa: E402
 from kpipe.detector import Detections  # noqa: E402
 from kpipe.opencv import cv2  # noqa: E402
-from kpipe.predictor import LandmarkPredictor  # noqa: E402
+from kpipe.predictor import FaceSieve, LandmarkPredictor, ModelError  # noqa: E402
 from kpipe.preprocessor import CROP_SIZE, transform, warp  # noqa: E402
-from kpipe.training.augment import degrade, misframed_transform  # noqa: E402
+from kpipe.training import relabel  # noqa: E402
+from kpipe.training.augment import bent, degrade, misframed_transform  # noqa: E402
 from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace  # noqa: E402
 from kpipe.training.export import Calibration, calibrate, export  # noqa: E402
 from kpipe.training.looks import LOOKS  # noqa: E402
 from kpipe.training.loss import landmark_losses  # noqa: E402
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks  # noqa: E402
+from kpipe.training.relabel import RELABELLED  # noqa: E402
 from kpipe.training.train import (  # noqa: E402
     FaceSplit,
     TrainingError,
@@ -76,6 +78,83 @@ def test_points_stay_on_the_face_through_augmentation() -> None:
         inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
         columns, rows = placed[inside].round().astype(int).T
         assert np.mean(crop[rows, columns] > 100) > 0.97
+
+
+def test_points_stay_on_the_face_when_it_is_bent() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(150, 350, (68, 2)).round().astype(np.float32)
+    for zoom in (1, 3):  # at 3 the picture is reduced before it is cut
+        picture = np.zeros((500, 500), np.uint8)
+        for x, y in points.astype(int):
+            picture[y - 3 : y + 4, x - 3 : x + 4] = 255
+        picture = np.repeat(np.repeat(picture, zoom, axis=0), zoom, axis=1)
+        large = ((points + 0.5) * zoom - 0.5).astype(np.float32)
+        away = []
+        for draw in range(20):
+            matrix = LOOKS["second"].random_transform(large, draw, rng)
+            crop, placed = bent(picture, matrix, large, CROP_SIZE, rng)
+            away.append(np.abs(placed - transform(matrix, large)).mean())
+            inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
+            columns, rows = placed[inside].round().astype(int).T
+            assert np.mean(crop[rows, columns] > 100) > 0.95
+        assert max(away) > 2
+
+
+def test_labels_of_another_scheme_become_labels_of_the_first(
+    faces: FaceSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = LandmarkNetwork(SIZES["nano"], ("300w", "ytf"))
+    ours, face = faces.training[0], replace(faces.training[1], source="ytf")
+    apart = float(np.linalg.norm(face.points[36] - face.points[45]))
+    for away, expected in ((0.05, face.points - 0.7 * 0.05 * apart), (0.2, face.points)):
+        # The label is so far to the right of and below what the teacher expects of its scheme, and
+        # the teacher sees the first scheme's points where it expects those.
+        seen = face.points - away * apart
+        monkeypatch.setattr(relabel, "_seen", lambda *_, seen=seen: [seen, seen])
+        same, other = relabel.relabelled([ours, face], teacher, LOOKS["second"])
+        assert same == ours
+        assert other.source == RELABELLED
+        # A label that is far off is not taken for an opinion.
+        wanted = expected if away < relabel.GROSS else seen
+        assert other.points == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_teacher_looks_several_times_and_both_ways() -> None:
+    class Teacher:
+        """Sees every point of every scheme where the crop is brightest."""
+
+        def features(self, crops: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return crops, None
+
+        def landmarks(self, crops: torch.Tensor, _: str) -> Landmarks:
+            rows, columns = torch.meshgrid(
+                *(torch.arange(n) for n in crops.shape[2:]), indexing="ij"
+            )
+            weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
+            centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
+            points = torch.stack(centre, dim=1)[:, None].expand(-1, 68, 2)
+            return Landmarks(points, torch.zeros(0), torch.zeros(0))
+
+    ys, xs = np.mgrid[:200, :300]
+    picture = 255 * np.exp(-((xs - 141.3) ** 2 + (ys - 90.6) ** 2) / 50)
+    points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
+    rng = np.random.default_rng(1)
+    matrices = [LOOKS["second"].random_transform(points, roll, rng) for roll in (-9, 0, 14)]
+    crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
+    found = relabel._seen(crops, matrices, Teacher(), ("300w", "ytf"))  # type: ignore[arg-type]
+    assert len(found) == 2
+    assert found[0] == pytest.approx(np.full((68, 2), (141.3, 90.6)), abs=0.15)
+
+
+def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
+    others = [replace(face, source=RELABELLED) for face in faces.training]
+    both = FaceSplit(faces.training + others, [])
+    network = train(replace(SETTINGS, steps=2), both, [], tmp_path / "run", workers=0)
+    assert network.sources == ("300w",)
+    columns = next(csv.reader((tmp_path / "run" / "log.csv").open()))
+    assert "coordinates_relabelled" in columns
+    with pytest.raises(TrainingError, match="own scheme"):
+        train(SETTINGS, FaceSplit(others, []), [], tmp_path / "other", workers=0)
 
 
 def test_degraded_crops_are_crops() -> None:
@@ -194,7 +273,7 @@ def test_copies_of_measured_faces_are_not_trained_on(faces: FaceSplit) -> None:
     some = faces.training[:3]
     copies = [
         LabelledFace(np.asarray(cv2.resize(f.gray, None, fx=0.7, fy=0.7), np.uint8),
-                     (f.points * 0.7 + 1).astype(np.float32), f.source)
+                     (f.points * 0.7 + 0.5).astype(np.float32), f.source)
         for f in some
     ]  # fmt: skip
     kept = without_twins(faces.training, copies)
@@ -218,6 +297,22 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     assert found.points == pytest.approx(expected.points.numpy(), abs=1e-3)
     assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
     assert found.face == pytest.approx(expected.face.sigmoid().numpy(), abs=1e-4)
+
+
+def test_a_glance_is_exported_as_a_face_score(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = LandmarkNetwork(SIZES["nano"]).eval()
+    look = LOOKS["glance"]
+    crops = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
+    export(network, look, tmp_path / "n.onnx", Calibration(), {})
+    sieve = FaceSieve(tmp_path / "n.onnx")
+    assert (sieve.crop_size, sieve.crop_margin) == (look.crop_size, look.crop_margin)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(crops)[:, None].float()).face.sigmoid()
+    assert sieve(crops) == pytest.approx(expected.numpy(), abs=1e-4)
+    assert sieve(crops[:0]).shape == (0,)
+    with pytest.raises(ModelError, match="no points"):
+        LandmarkPredictor(tmp_path / "n.onnx")
 
 
 def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:

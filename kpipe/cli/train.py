@@ -48,14 +48,22 @@ def train(
         str,
         typer.Option(
             help="second: the points, in crops framed by the first look; first: what is a face "
-            "and roughly where its points are, in a detector's boxes."
+            "and roughly where its points are, in a detector's boxes; glance: what may be a face."
         ),
     ] = "second",
     start_from: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Begin with the weights of another run's network."),
     ] = None,
-    size: Annotated[str, typer.Option(help="tiny, small, medium or large.")] = "medium",
+    relabel_by: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Labels that follow another scheme than 300-W's are replaced by what another "
+            "run's network, which has learned both, makes of them.",
+        ),
+    ] = None,
+    size: Annotated[str, typer.Option(help="nano, tiny, small, medium or large.")] = "medium",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
@@ -110,6 +118,7 @@ def train(
     from kpipe.training.crops import EmptyPhoto
     from kpipe.training.looks import LOOKS
     from kpipe.training.network import SIZES
+    from kpipe.training.relabel import relabelled
     from kpipe.training.train import TrainSettings, load_empty, load_faces, load_run, with_mistakes
     from kpipe.training.train import train as run
     from kpipe.training.twins import without_twins
@@ -135,6 +144,9 @@ def train(
     others = [sample for part in exclude or [] for sample in read_samples(part, on_bad)]
     training = without_twins(faces.training, load_faces(others, 0.0, on_bad).training)
     twins = len(faces.training) - len(training)
+    if relabel_by is not None:
+        teacher = load_run(relabel_by)[0]
+        training = relabelled(track(training, len(training), "labels"), teacher, LOOKS[look])
     empty: list[EmptyPhoto] = []
     if negatives is not None:
         detector = ProposalDetector(min_score=0.05)

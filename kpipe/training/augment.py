@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, face_box
+from kpipe.preprocessor import crop_transform, face_box, invert, transform
 from kpipe.training.looks import Look
 
 Gray = NDArray[np.uint8]
@@ -46,6 +46,67 @@ def misframed_transform(
     half = side * scale / 2
     box = np.concatenate([centre - half, centre + half]).astype(np.float32)
     return crop_transform(box, roll + turn, look.crop_size, look.crop_margin)
+
+
+def bent(
+    gray: Gray,
+    matrix: NDArray[np.float64],
+    points: NDArray[np.floating],
+    size: int,
+    rng: Rng,
+) -> tuple[Gray, NDArray[np.float32]]:
+    """A crop whose face is nobody's: every feature a little moved, stretched and turned, smoothly
+    (elastic deformations: Simard et al., ICDAR 2003).
+
+    Args:
+        gray: picture (h, w).
+        matrix: from picture to crop pixels.
+        points: (68, 2), of the picture.
+        size: side of the crop.
+        rng: draws.
+
+    Returns:
+        The crop (size, size), and the points in it (68, 2).
+    """
+    strength = rng.uniform(0, BEND) * size
+    knots = rng.normal(0, strength, (BEND_KNOTS, BEND_KNOTS, 2)).astype(np.float32)
+    stretch = rng.normal(0, STRETCH, (2, 2))
+    middle = (size - 1) / 2
+    # Where each pixel of the crop is taken from, in pixels of the unbent crop.
+    across = np.arange(size, dtype=np.float32) - middle
+    offset = cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC)
+    offset[..., 0] += stretch[0, 0] * across + stretch[0, 1] * across[:, None]
+    offset[..., 1] += stretch[1, 0] * across + stretch[1, 1] * across[:, None]
+    there = offset + middle
+    there[..., 0] += across
+    there[..., 1] += across[:, None]
+
+    empty = np.zeros(0, np.float32)  # OpenCV's second map, of which there is none
+    shrink = max(int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6)), 1)
+    if shrink > 1:
+        height, width = gray.shape[0] // shrink, gray.shape[1] // shrink
+        part = gray[: height * shrink, : width * shrink]
+        gray = _as_gray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
+    inverse = invert(matrix)
+    inverse[:, 2] -= (shrink - 1) / 2
+    source = np.asarray(cv2.transform(there, inverse / shrink), np.float32)
+    crop = cv2.remap(gray, source, empty, cv2.INTER_LINEAR)
+
+    # A point moves to where it is taken from: the offset is inverted by going there and looking.
+    straight = transform(matrix, points)
+    moved = straight
+    for _ in range(4):
+        at = np.clip(moved, 0, size - 1)[None]
+        moved = straight - cv2.remap(offset, at, empty, cv2.INTER_LINEAR)[0]
+    return _as_gray(crop), np.asarray(moved, np.float32)
+
+
+BEND, BEND_KNOTS = 0.035, 5
+"""Most spread of the displacement of a crop's parts, in sides of it, drawn for so many by so many
+places and smooth between them."""
+
+STRETCH = 0.05
+"""Spread of the shares by which a crop is stretched and slanted."""
 
 
 def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:
@@ -132,6 +193,10 @@ def _relight(crop: Gray, rng: Rng) -> Gray:
         ramp = np.linspace(-1, 1, size, dtype=np.float32)
         angle = rng.uniform(0, 2 * np.pi)
         value *= 1 + rng.uniform(0, 0.8) * (np.cos(angle) * ramp + np.sin(angle) * ramp[:, None])
+    if rng.random() < 0.3:
+        # Shadows.
+        coarse = rng.normal(0, rng.uniform(0, 0.5), (4, 4)).astype(np.float32)
+        value *= np.exp(cv2.resize(coarse, crop.shape[::-1], interpolation=cv2.INTER_CUBIC))
     value = (value - 0.5) * np.exp(rng.normal(0, 0.3)) + 0.5 + rng.normal(0, 0.1)
     return _as_gray(np.clip(value, 0, 1) * 255)
 

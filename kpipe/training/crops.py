@@ -14,7 +14,7 @@ from kpipe.detector import Detections
 from kpipe.measures import head_pose
 from kpipe.preprocessor import crop_transform, transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.augment import degrade, misframed_transform
+from kpipe.training.augment import bent, degrade, misframed_transform
 from kpipe.training.looks import REFINED, Look, jitter
 
 Gray = NDArray[np.uint8]
@@ -101,7 +101,10 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
             crop, points = self._negative(face, rng), np.zeros_like(face.points)
             return degrade(crop, texture, rng)[None], points, source, False
         matrix = self.look.random_transform(face.points, face.roll, rng)
-        crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
+        if rng.random() < BENT:
+            crop, points = bent(face.gray, matrix, face.points, self.look.crop_size, rng)
+        else:
+            crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             points = points[IBUG68.mirror]
@@ -145,6 +148,10 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         roll = float(mistakes.rolls[chosen]) + rng.normal(0, self.look.roll)
         crop = self._cut(gray, self._transform(box, roll))
         return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
+
+
+BENT = 0.6
+"""Share of the faces that are bent."""
 
 
 def _random_box(gray: Gray, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,8 +1,10 @@
-"""The two looks at a face, each a network of its own: what their crops show and how they vary.
+"""The looks at a face, each a network of its own: what their crops show and how they vary.
 
-The first look sees a detector's candidates, many of which are no face: it must be cheap, and sure
-of what is a face. The second sees an upright crop framed by the points of the first, tight around
-the face: all of it is for precision (a cascade of regressors: Dollár et al., CVPR 2010).
+A glance sees a detector's candidates, nearly all of which are no face, and sorts out most of those
+for next to nothing (a cascade of classifiers: Viola and Jones, CVPR 2001). The first look is to be
+sure of what is a face, and roughly of its points. The second sees an upright crop framed by the
+points of the first, tight around the face: all of it is for precision (a cascade of regressors:
+Dollár et al., CVPR 2010).
 """
 
 from __future__ import annotations
@@ -46,12 +48,14 @@ class Look:
         crop_margin: side of its crops over the side of the face's box.
         framing: spread of the boxes.
         roll: spread of the roll that is undone, degrees.
+        points: whether its points are of use, or its face score alone.
     """
 
     crop_size: int
     crop_margin: float
     framing: Framing
     roll: float
+    points: bool = True
 
     def random_transform(
         self, points: NDArray[np.floating], roll: float, rng: Rng
@@ -74,7 +78,11 @@ class Look:
 USUAL, TAIL = 0.85, 2.5
 """Share of the boxes with the usual spread, and how many times larger it is for the others."""
 
-LOOKS = {"first": Look(64, 1.45, PROPOSED, 12.0), "second": Look(128, 1.3, REFINED, 4.0)}
+LOOKS = {
+    "glance": Look(32, 1.45, PROPOSED, 12.0, points=False),
+    "first": Look(64, 1.45, PROPOSED, 12.0),
+    "second": Look(128, 1.3, REFINED, 4.0),
+}
 
 
 def jitter(box: NDArray[np.floating], framing: Framing, rng: Rng) -> NDArray[np.float64]:

@@ -38,9 +38,11 @@ def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[T
     centres = (torch.arange(cells, device=points.device) + 0.5) * stride - 0.5
     spread = -((centres - points[..., None]) ** 2) / (2 * stride**2)
     along = spread.softmax(dim=3)
-    target = (along[:, :, 1, :, None] * along[:, :, 0, None, :]).flatten(2)
     inside = ((points >= 0) & (points <= side - 1)).all(dim=2)
-    entropy = -(target * prediction.log_heatmap).sum(dim=2)
+    # The target is the product of one distribution down and one across: it need not be written out.
+    maps = prediction.log_heatmap.view(*points.shape[:2], cells, cells)
+    across = (along[:, :, 1, None] @ maps).squeeze(2)
+    entropy = -(across * along[:, :, 0]).sum(dim=2)
     heatmap = (entropy * inside).mean(dim=1)
 
     distance = (prediction.points.detach() - points).norm(dim=2)

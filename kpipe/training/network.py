@@ -25,6 +25,7 @@ class NetworkSize:
 
 
 SIZES = {
+    "nano": NetworkSize((16, 24, 32, 48), 16, 1),
     "tiny": NetworkSize((24, 48, 96, 128), 32, 1),
     "small": NetworkSize((32, 64, 128, 192), 48, 1),
     "medium": NetworkSize((32, 64, 128, 192), 48, 2),
@@ -128,17 +129,18 @@ class LandmarkNetwork(nn.Module):
         height, width = maps.shape[2:]
         log_heatmap = maps.flatten(2).contiguous().float().log_softmax(dim=2)
         weights = log_heatmap.exp()
-        ys = (torch.arange(height, device=maps.device) + 0.5) * STRIDE - 0.5
-        xs = (torch.arange(width, device=maps.device) + 0.5) * STRIDE - 0.5
-        grid = torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
         # Not in the reduced precision of autocast, which knows no tenths of a pixel.
         with torch.autocast(maps.device.type, enabled=False):
-            points = weights @ grid
+            points = weights @ cell_centres(height, width).to(maps.device)
         # The error is only read off: it must not bend the features or the points.
         flat = features.detach().flatten(2).transpose(1, 2)
         gathered = weights.detach().to(flat.dtype) @ flat
-        log_sigma = self.error(gathered).squeeze(2).float() + self.error_bias
-        return Landmarks(points, log_sigma, log_heatmap)
+        return Landmarks(points, self.log_sigma(gathered), log_heatmap)
+
+    def log_sigma(self, gathered: Tensor) -> Tensor:
+        """(n, 68) from the pyramid's features (n, 68, c) under each point's distribution."""
+        error: Tensor = self.error(gathered)
+        return error.squeeze(2).float() + self.error_bias
 
     def face_logit(self, deepest: Tensor) -> Tensor:
         """(n,) from the encoder's features at stride 32."""
@@ -158,6 +160,13 @@ class LandmarkNetwork(nn.Module):
                 merged, scale_factor=2.0, mode="nearest"
             )
         return self.smooth(functional.relu(merged)), levels[-1]
+
+
+def cell_centres(height: int, width: int) -> Tensor:
+    """(height * width, 2): x and y in crop pixels of the middle of each heatmap cell."""
+    xs = (torch.arange(width) + 0.5) * STRIDE - 0.5
+    ys = (torch.arange(height) + 0.5) * STRIDE - 0.5
+    return torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
 
 
 def normalise(crops: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ class _Crops(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantised(model: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelProto:
-    """The model with 8-bit convolutions; the first, and the reading of the heatmaps, stay float.
+    """The model with an 8-bit encoder and pyramid.
+
+    Float stay the normalisation and the first convolution, the heatmaps and what is read off them.
 
     Args:
         model: as `kpipe.training.export` makes it, metadata included.
@@ -46,7 +49,9 @@ def quantised(model: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelPro
         onnx.save(model, whole)
         quant_pre_process(whole, folded, skip_symbolic_shape=True)
         graph = onnx.load(folded).graph
-        first = next(node.name for node in graph.node if node.op_type == "Conv")
+        first = next(node for node in graph.node if node.op_type == "Conv")
+        heads = [node for node in graph.node if node.op_type == "Softmax"]
+        eight_bit = _reached(graph, [first]) - {first.name} - _reached(graph, heads)
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)  # it advises the preparation that has just been done
@@ -58,7 +63,7 @@ def quantised(model: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelPro
                 quant_format=QuantFormat.QDQ,
                 calibrate_method=CalibrationMethod.MinMax,
                 op_types_to_quantize=["Conv", "Add", "Relu"],
-                nodes_to_exclude=[first],
+                nodes_to_exclude=[n.name for n in graph.node if n.name not in eight_bit],
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
@@ -70,3 +75,14 @@ def quantised(model: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelPro
     notes = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(result, notes)
     return result
+
+
+def _reached(graph: onnx.GraphProto, start: Sequence[onnx.NodeProto]) -> set[str]:
+    """Names of some nodes of a graph and of all that depend on them."""
+    names = {node.name for node in start}
+    values = {value for node in start for value in node.output}
+    for node in graph.node:  # in the order of execution
+        if values.intersection(node.input):
+            names.add(node.name)
+            values.update(node.output)
+    return names

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from kpipe.training.curves import draw_curves
 from kpipe.training.looks import LOOKS, Look
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
+from kpipe.training.relabel import RELABELLED
 
 EMPTY_VALIDATION = 0.33
 """Share of the photographs without faces that is kept out of training."""
@@ -71,8 +72,12 @@ class TrainSettings:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.999
-    shares: dict[str, float] = field(default_factory=lambda: {"300w": 0.75, "ytf": 0.25})
-    label_weights: dict[str, float] = field(default_factory=lambda: {"300w": 1.0, "ytf": 0.3})
+    shares: dict[str, float] = field(
+        default_factory=lambda: {"300w": 0.75, "ytf": 0.25, RELABELLED: 0.4}
+    )
+    label_weights: dict[str, float] = field(
+        default_factory=lambda: {"300w": 1.0, "ytf": 0.3, RELABELLED: 0.7}
+    )
     negative_share: float = 0.12
     validation: float = 0.05
     seed: int = 0
@@ -215,13 +220,16 @@ def train(
         raise TrainingError("no face to train on: all were held out for validation")
     # The first is the one that is exported.
     sources = tuple(sorted(faces, key=lambda source: (source != "300w", source)))
+    schemes = tuple(source for source in sources if source != RELABELLED)
+    if not schemes:
+        raise TrainingError("no face with labels of its own scheme to train on")
     validation = [face for face in split.validation if face.source == sources[0]]
 
     torch.manual_seed(settings.seed)
     together = Workers.join()
     device = together.device
     look = LOOKS[settings.look]
-    network = LandmarkNetwork(SIZES[settings.size], sources).to(device)
+    network = LandmarkNetwork(SIZES[settings.size], schemes).to(device)
     if start is not None:
         _begin_with(network, start)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -270,8 +278,8 @@ def train(
         # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
         multiprocessing_context="forkserver" if workers else None,
     )
-    label_weights = [settings.label_weights.get(s, 1.0) for s in sources]
-    objective = together.replicate(Objective(network, label_weights, settings.loss))
+    label_sets = {source: settings.label_weights.get(source, 1.0) for source in sources}
+    objective = together.replicate(Objective(network, label_sets, settings.loss))
     objective.train()
     recent: list[dict[str, float]] = []
     columns = ["loss", "face"]
@@ -302,7 +310,7 @@ def train(
             state = {
                 "step": step,
                 "settings": recorded,
-                "sources": list(sources),
+                "sources": list(schemes),
                 "network": network.state_dict(),
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
@@ -406,16 +414,16 @@ class Objective(nn.Module):
 
     Args:
         network: to train.
-        label_weights: weight of each of the network's label sets.
+        label_sets: the label sets of `CropStream`, each with the weight of its losses.
         weights: of the terms of the loss.
     """
 
     def __init__(
-        self, network: LandmarkNetwork, label_weights: Sequence[float], weights: LossWeights
+        self, network: LandmarkNetwork, label_sets: Mapping[str, float], weights: LossWeights
     ) -> None:
         super().__init__()
         self.network = network
-        self.label_weights = label_weights
+        self.label_sets = label_sets
         self.weights = weights
 
     def forward(
@@ -431,16 +439,17 @@ class Objective(nn.Module):
         score = torch.nn.functional.binary_cross_entropy_with_logits(face, is_face.float())
         loss = weights.face * score
         figures = {"face": score.detach()}
-        for index, name in enumerate(network.sources):
+        for index, (name, label_weight) in enumerate(self.label_sets.items()):
             chosen = (is_face & (source == index)).nonzero().squeeze(1)
             if not len(chosen):
                 continue
             with torch.autocast(device, torch.bfloat16):
-                prediction = network.landmarks(features[chosen], name)
+                scheme = network.sources[0] if name == RELABELLED else name
+                prediction = network.landmarks(features[chosen], scheme)
             parts = landmark_losses(prediction, points[chosen], crops.shape[3])
             factors = (weights.coordinates, weights.heatmap, weights.error)
             each = sum((factor * part for factor, part in zip(factors, parts)), torch.zeros(()))
-            loss = loss + self.label_weights[index] * each.sum() / len(crops)
+            loss = loss + label_weight * each.sum() / len(crops)
             for part, value in zip(PARTS, parts):
                 figures[f"{part}_{name}"] = value.detach().mean()
         return loss, {"loss": loss.detach(), **figures}

@@ -1,0 +1,94 @@
+"""Labels of one scheme from labels of another, by a network that has learned both.
+
+A label set with habits of its own (the YouTube Faces labels lie about a pixel from 300-W's) cannot
+teach the points of another directly. A network with heatmaps for both can say where the other's
+points are in the same pictures: its own idea, as the mean of several views, moved by a share of how
+far the label is from what it would have expected in the label's scheme (pseudo-labels: Lee, 2013;
+as the mean over views: Radosavovic et al., CVPR 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kpipe.preprocessor import invert, transform, warp
+from kpipe.schemes import IBUG68
+from kpipe.training.crops import LabelledFace
+from kpipe.training.looks import Look
+from kpipe.training.network import LandmarkNetwork
+
+RELABELLED = "relabelled"
+"""The label set that such faces then belong to."""
+
+VIEWS = 4
+"""Framings of a face, each seen as it is and mirrored."""
+
+TRUST = 0.3
+"""Share of a label's distance from what was expected of it that its point is moved by."""
+
+GROSS = 0.08
+"""A face whose label is further from what was expected, as a share of the inter-ocular distance in
+the median over the points, is wrongly labelled: its label does not count."""
+
+
+def relabelled(
+    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Look
+) -> list[LabelledFace]:
+    """The faces with points of the first of the teacher's schemes.
+
+    Args:
+        faces: with labels of any of the teacher's schemes; those of the first stay as they are,
+            the others become the label set `RELABELLED`.
+        teacher: a network with heatmaps for each.
+        look: what its crops show.
+    """
+    rng = np.random.default_rng(0)
+    first = teacher.sources[0]
+    return [
+        face
+        if face.source == first
+        else replace(face, points=_relabel(face, teacher, look, rng), source=RELABELLED)
+        for face in faces
+    ]
+
+
+def _relabel(
+    face: LabelledFace, teacher: LandmarkNetwork, look: Look, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    matrices = [look.random_transform(face.points, face.roll, rng) for _ in range(VIEWS)]
+    crops = np.stack([warp(face.gray, matrix, look.crop_size) for matrix in matrices])
+    points, expected = _seen(crops, matrices, teacher, (teacher.sources[0], face.source))
+    right, left = IBUG68.ocular
+    away = face.points - expected
+    distance = np.linalg.norm(away, axis=1) / np.linalg.norm(points[right] - points[left])
+    trust = TRUST if np.median(distance) < GROSS else 0.0
+    return np.asarray(points + trust * away, np.float32)
+
+
+@torch.no_grad()
+def _seen(
+    crops: NDArray[np.uint8],
+    matrices: Sequence[NDArray[np.float64]],
+    teacher: LandmarkNetwork,
+    sources: Sequence[str],
+) -> list[NDArray[np.float32]]:
+    """Points (68, 2) in the picture, as each label set has them.
+
+    They are the mean over the crops, which the matrices cut out of it, and their mirror images.
+    """
+    both = np.concatenate([crops, crops[:, :, ::-1]])[:, None].astype(np.float32)
+    features, _ = teacher.features(torch.from_numpy(both))
+    found = []
+    for source in sources:
+        points = teacher.landmarks(features, source).points.numpy()
+        mirrored = points[len(crops) :, IBUG68.mirror]
+        mirrored[..., 0] = crops.shape[2] - 1 - mirrored[..., 0]
+        mean = (points[: len(crops)] + mirrored) / 2
+        back = [transform(invert(matrix), part) for matrix, part in zip(matrices, mean)]
+        found.append(np.asarray(np.mean(back, axis=0), np.float32))
+    return found

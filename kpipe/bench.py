@@ -15,7 +15,7 @@ import numpy as np
 from kpipe.detector import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, read_image
 from kpipe.opencv import cv2
-from kpipe.pipeline import PROMISING, Pipeline, non_maximum_suppression
+from kpipe.pipeline import Pipeline, non_maximum_suppression
 from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
 from kpipe.preprocessor import to_gray
 from kpipe.proposals import ProposalDetector
@@ -73,7 +73,7 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     candidates = pipeline.detector(gray)
     possible = pipeline.glance(gray, candidates)
     found = pipeline.first_look(gray, possible)
-    found = found.take(non_maximum_suppression(found, PROMISING, pipeline.overlap))
+    found = found.take(non_maximum_suppression(found, pipeline.min_score, pipeline.overlap))
     faces = pipeline(image)
     crops = np.random.default_rng(0).integers(
         0, 256, (32, predictor.crop_size, predictor.crop_size), np.uint8

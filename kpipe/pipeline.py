@@ -27,12 +27,9 @@ MIN_SCORE = 0.7
 as 16 pixels, have more; of 190 photographs without faces, each seen in three ways, three have a
 false one."""
 
-POSSIBLE = 0.02
-"""Least probability, at a glance, of a candidate that is looked at."""
-
-PROMISING = 0.5
-"""Least probability, at the first look, of a face that gets a second one."""
-
+POSSIBLE = 0.1
+"""Least probability, at a glance, of a candidate that is looked at. Of 349 held-out faces, turned and
+reduced to as little as 16 pixels, none is lost by it; of what is no face 78 % are."""
 
 USUAL_SPREAD, DOUBT = 0.033, 150.0
 """Mean sigma of a face, in sides of its landmarks' square, that no held-out face of 416 exceeds,
@@ -108,8 +105,8 @@ class Pipeline:
         if candidates is None:
             candidates = self._glance(pyramid, self.detector(gray))
         found = self._first_look(pyramid, candidates)
-        promising = min(PROMISING, self.min_score)
-        first = found.take(non_maximum_suppression(found, promising, self.overlap))
+        # A face is never more probable than at its first look.
+        first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
         second = self.second_look(gray, first)
         faces = second._replace(scores=agreement(first, second))
         # Two candidates can settle on one face: the second look shows it.

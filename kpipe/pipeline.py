@@ -28,8 +28,8 @@ as 16 pixels, have more; of 190 photographs without faces, each seen in three wa
 false one."""
 
 POSSIBLE = 0.1
-"""Least probability, at a glance, of a candidate that is looked at. Of 349 held-out faces, turned and
-reduced to as little as 16 pixels, none is lost by it; of what is no face 78 % are."""
+"""Least probability, at a glance, of a candidate that is looked at. Of 349 held-out faces, turned
+and reduced to as little as 16 pixels, none is lost by it; of what is no face 78 % are."""
 
 USUAL_SPREAD, DOUBT = 0.033, 150.0
 """Mean sigma of a face, in sides of its landmarks' square, that no held-out face of 416 exceeds,

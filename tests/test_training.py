@@ -32,6 +32,7 @@ from kpipe.training.train import (  # noqa: E402
     TrainSettings,
     load_faces,
     load_run,
+    mean_network,
     schedule,
     train,
 )
@@ -237,6 +238,21 @@ def test_a_run_begins_with_the_weights_of_another(faces: FaceSplit, tmp_path: Pa
     assert all(torch.equal(a, b) for a, b in zip(start.parameters(), begun.parameters()))
     with pytest.raises(TrainingError, match="another size"):
         train(replace(settings, size="tiny"), faces, [], tmp_path / "b", start=start, workers=0)
+
+
+def test_the_mean_of_networks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    a = LandmarkNetwork(SIZES["nano"], ("300w", "ytf")).eval()
+    b = LandmarkNetwork(SIZES["nano"], ("300w",)).eval()
+    mean = mean_network([a, b])
+    assert mean.sources == ("300w",)
+    expected = (a.error_bias + b.error_bias) / 2
+    assert torch.equal(mean.error_bias, expected)
+    weights = [network.heatmaps["300w"].get_parameter("weight") for network in (a, b, mean)]
+    assert torch.allclose(weights[2], (weights[0] + weights[1]) / 2)
+    crops = torch.rand(2, 1, 128, 128) * 255
+    alone = mean_network([a])(crops)
+    assert torch.equal(alone.points, a(crops).points) and a.sources == ("300w", "ytf")
 
 
 def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:

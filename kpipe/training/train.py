@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -356,6 +357,29 @@ def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
         {k[len(prefix) :]: v for k, v in state["averaged"].items() if k.startswith(prefix)}
     )
     return network.eval(), state["settings"]
+
+
+def mean_network(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
+    """The network whose weights are the mean of others' (Wortsman et al., ICML 2022).
+
+    Args:
+        networks: of one size, trained from common weights: otherwise their mean means nothing.
+            Their first label set is what the mean predicts.
+    """
+    first = networks[0].sources[0]
+    mean = copy.deepcopy(networks[0])
+    mean.sources = (first,)
+    mean.heatmaps = nn.ModuleDict({first: mean.heatmaps[first]})
+    states = [network.state_dict() for network in networks]
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(dim=0)
+            if value.is_floating_point()
+            else value
+            for name, value in mean.state_dict().items()
+        }
+    )
+    return mean.eval()
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """How fast a folder is done: what the README and docs/scaling.md say of `kpipe batch`.
 
     python benchmarks/batch.py FOLDER             # photographs a second, against floor and annotate
+    python benchmarks/batch.py FOLDER --size 4000x3000 --count 60
     python benchmarks/batch.py --names 1000000    # memory and time to look through so many files
 
-FOLDER: any photographs; they are cut and scaled to 640x480 JPEG files in a folder of their own.
+FOLDER: any photographs; they are cut and scaled to JPEG files of one size in a folder of their own.
 Rates are of runs in turn, so that all suffer alike from whatever else the machine does; the start
 of the workers is part of them, as it is for whoever waits. On a busy machine compare by the
 processor time of a photograph.
@@ -30,7 +31,6 @@ from rich.table import Table
 from kpipe.media.images import ImageError, encode, read_photo
 from kpipe.opencv import cv2
 
-SIZE = (640, 480)
 ONE_BY_ONE = 4
 """Photographs that `kpipe annotate` is run on, one process each: its rate does not depend on how
 many there are."""
@@ -39,7 +39,8 @@ many there are."""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--count", type=int, default=200, help="photographs in the folder")
+    parser.add_argument("--count", type=int, default=400, help="photographs in the folder")
+    parser.add_argument("--size", type=size, default=(640, 480), help="of each, WIDTHxHEIGHT")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--names", type=int, help="only look through so many empty files")
@@ -57,7 +58,8 @@ def main() -> None:
 def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     """Photographs a second of each way to do the folder."""
     photos = scratch / "photos"
-    make_photos(arguments.folder, photos, arguments.count)
+    width, height = arguments.size
+    make_photos(arguments.folder, photos, arguments.count, (width, height))
     workers, options = arguments.workers, arguments.options
 
     def batch(count: int, *more: str) -> Callable[[], None]:
@@ -91,7 +93,7 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     # The best round: what else ran on the machine only ever makes one slower.
     found = {name: count / min(seconds[name]) for name, (count, _) in jobs.items()}
     lowest = next(iter(found.values()))
-    table = Table(title=f"{len(files)} photographs of {SIZE[0]}x{SIZE[1]}")
+    table = Table(title=f"{len(files)} photographs of {width}x{height}")
     for column in ("", "photographs/s", "of decoding and encoding", "ms of a processor each"):
         table.add_column(column, justify="right" if column else "left")
     for name, rate in found.items():
@@ -103,7 +105,12 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     console.print(f"{workers} workers do {several / one:.2f} times what one does")
 
 
-def make_photos(source: Path, target: Path, count: int) -> None:
+def size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def make_photos(source: Path, target: Path, count: int, size: tuple[int, int]) -> None:
     """A folder of so many photographs of one size, from those below another folder."""
     target.mkdir()
     pictures = []
@@ -113,7 +120,7 @@ def make_photos(source: Path, target: Path, count: int) -> None:
                 picture = Image.fromarray(read_photo(path).image)
             except ImageError:
                 continue
-            pictures.append(ImageOps.fit(picture, SIZE, centering=(0.5, 0.3)))
+            pictures.append(ImageOps.fit(picture, size, centering=(0.5, 0.3)))
     if not pictures:
         sys.exit(f"{source}: no photographs in it")
     for number, picture in enumerate(itertools.islice(itertools.cycle(pictures), count)):

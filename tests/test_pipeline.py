@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
 from kpipe.opencv import cv2
 from kpipe.pipeline import Landmarks, agreement, intersection_over_union
-from kpipe.preprocessor import face_box
+from kpipe.preprocessor import face_box, to_gray
 from tests.conftest import GROUP
 
 
@@ -41,6 +41,16 @@ def test_the_whole_group(pipeline: Pipeline) -> None:
     assert sizes == sorted(sizes, reverse=True)
     rolls = sorted(round(face.pose.roll) for face in faces if face.pose)
     assert rolls[0] < -25 and rolls[-1] > 15
+
+
+def test_a_glance_drops_candidates_but_no_face(pipeline: Pipeline) -> None:
+    image = read_image(GROUP)
+    gray = to_gray(image)
+    candidates = pipeline.detector(gray)
+    possible = pipeline.glance(gray, candidates)
+    assert 0 < len(possible.boxes) < 0.6 * len(candidates.boxes)
+    without = pipeline(image, candidates)  # what is given is looked at
+    assert len(without) == len(pipeline(image)) == 6
 
 
 def test_a_mirrored_photo_gives_mirrored_points(

@@ -31,6 +31,9 @@ is at least so probable. A network that wavers between two ways predicts their m
 WAYS = (0.0, 180.0, 90.0, -90.0)
 """Degrees added to a doubtful roll."""
 
+COMPARED = 2000
+"""Most candidates, the most probable ones, among which those that say the same are looked for."""
+
 BORDER = 16
 """Pixels around the picture: a face may be cut by its edge, or larger than it."""
 
@@ -134,16 +137,18 @@ def _averaged(gray: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], 
 
 def _merged(places: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
     """The most probable candidates, without those that say the same as a more probable one."""
-    places = places[np.argsort(-places[:, 5], kind="stable")]
-    x, y, side = places[:, 0], places[:, 1], places[:, 2]
+    places = places[np.argsort(-places[:, 5], kind="stable")][:COMPARED]
+    x, y, side = places[:, :3].astype(np.float32).T
+    size, reach = np.log(side), 0.3 * side[:, None]
+    near = np.abs(np.subtract.outer(x, x)) < reach
+    near &= np.abs(np.subtract.outer(y, y)) < reach
+    near &= np.abs(np.subtract.outer(size, size)) < 0.4
     kept: list[int] = []
-    left = np.ones(len(places), bool)
-    while left.any() and len(kept) < limit:
-        index = int(np.argmax(left))
-        kept.append(index)
-        near = np.maximum(np.abs(x - x[index]), np.abs(y - y[index])) < 0.3 * side[index]
-        left &= ~(near & (np.abs(np.log(side / side[index])) < 0.4))
-        left[index] = False
+    said = np.zeros(len(places), bool)
+    for index in range(len(places)):
+        if not said[index] and len(kept) < limit:
+            kept.append(index)
+            said |= near[index]
     return places[kept]
 
 

@@ -11,7 +11,6 @@ processor time of a photograph.
 """
 
 import argparse
-import itertools
 import multiprocessing
 import os
 import resource
@@ -113,18 +112,19 @@ def size(text: str) -> tuple[int, int]:
 def make_photos(source: Path, target: Path, count: int, size: tuple[int, int]) -> None:
     """A folder of so many photographs of one size, from those below another folder."""
     target.mkdir()
-    pictures = []
+    made: list[Path] = []
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and len(pictures) < count:
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and len(made) < count:
             try:
                 picture = Image.fromarray(read_photo(path).image)
             except ImageError:
                 continue
-            pictures.append(ImageOps.fit(picture, size, centering=(0.5, 0.3)))
-    if not pictures:
+            made.append(target / f"{len(made):06d}.jpg")
+            ImageOps.fit(picture, size, centering=(0.5, 0.3)).save(made[-1], quality=90)
+    if not made:
         sys.exit(f"{source}: no photographs in it")
-    for number, picture in enumerate(itertools.islice(itertools.cycle(pictures), count)):
-        picture.save(target / f"{number:06d}.jpg", quality=90)
+    for number in range(len(made), count):
+        shutil.copy(made[number % len(made)], target / f"{number:06d}.jpg")
 
 
 def floor(files: list[Path], workers: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kpipe.faces import Face, Faces, Pose
     from kpipe.media.images import ImageError, read_image
     from kpipe.pipeline import Pipeline
-    from kpipe.predictor import LandmarkPredictor, ModelError
+    from kpipe.predictor import FaceSieve, LandmarkPredictor, ModelError
     from kpipe.proposals import ProposalDetector
     from kpipe.renderer import Style, render
     from kpipe.schemes import IBUG68, KAGGLE15, Scheme
@@ -32,6 +32,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Face",
+    "FaceSieve",
     "Faces",
     "HaarDetector",
     "ImageError",
@@ -60,6 +61,7 @@ _HOME = {
     "ImageError": "media.images",
     "read_image": "media.images",
     "Pipeline": "pipeline",
+    "FaceSieve": "predictor",
     "LandmarkPredictor": "predictor",
     "ProposalDetector": "proposals",
     "YuNetDetector": "yunet",

@@ -16,10 +16,8 @@ from kpipe.detector import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, read_image
 from kpipe.opencv import cv2
 from kpipe.pipeline import Pipeline, non_maximum_suppression
-from kpipe.predictor import FIRST_LOOK, LandmarkPredictor
+from kpipe.predictor import LandmarkPredictor
 from kpipe.preprocessor import to_gray
-from kpipe.proposals import ProposalDetector
-from kpipe.resources import packaged
 
 VGA = (640, 480)
 
@@ -66,8 +64,7 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     image = read_image(photo)
     gray = to_gray(image)
     predictor = LandmarkPredictor(model, threads)
-    first = LandmarkPredictor(packaged(FIRST_LOOK), threads)
-    pipeline = Pipeline(ProposalDetector(threads=threads), predictor, first=first)
+    pipeline = Pipeline(predictor=predictor, threads=threads)
     jpeg = encode(cv2.resize(image, VGA, interpolation=cv2.INTER_AREA).astype(np.uint8), ".jpg")
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
@@ -96,6 +93,7 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
         f"photo {size}: second look, {len(found.points)} faces": lambda: pipeline.second_look(
             gray, found
         ),
+        f"photo {size}: detect to second look, as a whole": lambda: pipeline(image),
         f"photo {size}: draw": lambda: faces.render(image),
         f"photo {size}: stock Haar alone, for comparison": lambda: stock.detectMultiScale(
             gray, 1.1, 4

@@ -62,7 +62,7 @@ class Pipeline:
     second look, by the accurate one, through an upright crop framed by the points of the first.
 
     Args:
-        detector: finds candidates; without it the proposal network.
+        detector: finds candidates, which all get a glance; without it the proposal network.
         predictor: the network of the second look; without it the packaged one.
         first: the network of the first look; without it the packaged one.
         sieve: the network of the glance; without it the packaged one.
@@ -94,10 +94,10 @@ class Pipeline:
 
         Args:
             image: RGB (h, w, 3) or gray (h, w), uint8, upright.
-            candidates: where to look, instead of where the detector says.
+            candidates: where to look, without a glance before, instead of where the detector says.
 
         Raises:
-            ValueError: it is of another shape or type.
+            ValueError: it is of another shape or type, or so are the candidates.
         """
         gray = checked_gray(image)
         height, width = gray.shape
@@ -124,15 +124,39 @@ class Pipeline:
         return self.second_look(gray, self.first_look(gray, detections))
 
     def glance(self, gray: NDArray[np.uint8], detections: Detections) -> Detections:
-        """The candidates that may be faces, as far as a small and fast network can tell."""
+        """The candidates that may be faces, as far as a small and fast network can tell.
+
+        Args:
+            gray: picture (h, w) uint8.
+            detections: n candidates.
+
+        Returns:
+            Some of them.
+        """
         return self._glance(Pyramid(gray), detections)
 
     def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
-        """Points in the boxes that a detector gave."""
+        """Points in the boxes that a detector gave.
+
+        Args:
+            gray: picture (h, w) uint8.
+            detections: n candidates.
+
+        Returns:
+            Of all of them, in the same order.
+        """
         return self._first_look(Pyramid(gray), detections)
 
     def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
-        """Points in upright crops framed by the points of a first look."""
+        """Points in upright crops framed by the points of a first look.
+
+        Args:
+            gray: picture (h, w) uint8.
+            first: what was seen of n faces.
+
+        Returns:
+            Of all of them, in the same order.
+        """
         size = self.predictor.crop_size
         rolls = np.array([head_pose(points).roll for points in first.points])
         boxes = [face_box(points, roll) for points, roll in zip(first.points, rolls)]
@@ -142,13 +166,14 @@ class Pipeline:
         return _in_picture(seen, matrices)
 
     def _glance(self, pyramid: Pyramid, detections: Detections) -> Detections:
+        detections = _checked(detections)
         matrices = _framed(detections, self.sieve)
         seen = self.sieve(pyramid.crops(matrices, self.sieve.crop_size))
-        chosen = seen >= POSSIBLE
+        chosen = seen >= min(POSSIBLE, self.min_score)
         return Detections(detections.boxes[chosen], detections.rolls[chosen])
 
     def _first_look(self, pyramid: Pyramid, detections: Detections) -> Landmarks:
-        matrices = _framed(detections, self.first)
+        matrices = _framed(_checked(detections), self.first)
         seen = self.first(pyramid.crops(matrices, self.first.crop_size))
         return _in_picture(seen, matrices)
 
@@ -156,6 +181,21 @@ class Pipeline:
 def _framed(detections: Detections, network: FaceSieve | LandmarkPredictor) -> NDArray[np.float64]:
     """(n, 2, 3): from the picture to the crops that a network wants of it."""
     return crop_transforms(*detections, network.crop_size, network.crop_margin)
+
+
+def _checked(detections: Detections) -> Detections:
+    """What a detector of the user's gave, as arrays of the right shape.
+
+    Raises:
+        ValueError: it is not boxes and as many rolls, or not finite.
+    """
+    boxes = np.asarray(detections[0], np.float32).reshape(-1, 4)
+    rolls = np.asarray(detections[1], np.float32).reshape(-1)
+    if len(boxes) != len(rolls):
+        raise ValueError(f"detections: {len(boxes)} boxes, but {len(rolls)} rolls")
+    if not (np.isfinite(boxes).all() and np.isfinite(rolls).all()):
+        raise ValueError("detections: a box or a roll is not finite")
+    return Detections(boxes, rolls)
 
 
 def _in_picture(seen: Prediction, matrices: NDArray[np.float64]) -> Landmarks:

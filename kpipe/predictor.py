@@ -17,8 +17,8 @@ FIRST_LOOK = "models/first_look.onnx"
 SECOND_LOOK = "models/landmarks.onnx"
 """The packaged networks: `kpipe.pipeline` says what each is for."""
 
-BATCH = 32
-"""Crops a run of the network, so that memory does not grow with the number of faces."""
+BATCH, SIEVED = 32, 256
+"""Crops a run of a network of points, or of a sieve: memory does not grow with their number."""
 
 
 class ModelError(RuntimeError):
@@ -67,13 +67,24 @@ def _open(path: Path, threads: int) -> tuple[onnxruntime.InferenceSession, dict[
     """A network that `kpipe export` wrote, and what it says of itself."""
     session = open_session(path, threads)
     notes = session.get_modelmeta().custom_metadata_map
-    if notes.get("kpipe.scheme") != IBUG68.name:
+    outputs = {output.name for output in session.get_outputs()}
+    needed = {"kpipe.crop_size", "kpipe.crop_margin"}
+    if "points" in outputs:
+        needed |= {"kpipe.sigma_bound50", "kpipe.sigma_bound90"}
+    if notes.get("kpipe.scheme") != IBUG68.name or not needed <= notes.keys():
         raise ModelError(f"{path}: an ONNX file, but not one of kpipe's 68-point networks")
     return session, notes
 
 
+def _check(crops: NDArray[np.uint8], side: int) -> None:
+    if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != (side, side):
+        raise ValueError(
+            f"crops: expected uint8 (n, {side}, {side}), got {crops.dtype} {crops.shape}"
+        )
+
+
 class FaceSieve:
-    """Gray crops to whether they may show a face, in a few microseconds each.
+    """Gray crops to whether they may show a face, in some 20 microseconds each.
 
     Args:
         model: an ONNX file written by `kpipe export` of a run with `--look glance`; without it the
@@ -87,15 +98,24 @@ class FaceSieve:
         ModelError: the file cannot be used.
     """
 
-    def __init__(self, model: Path | None = None, threads: int = 0) -> None:
-        self._session, notes = _open(model or packaged(GLANCE), threads)
+    def __init__(self, model: str | Path | None = None, threads: int = 0) -> None:
+        path = Path(model) if model is not None else packaged(GLANCE)
+        self._session, notes = _open(path, threads)
         self.crop_size = int(notes["kpipe.crop_size"])
         self.crop_margin = float(notes["kpipe.crop_margin"])
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n,) probabilities of a face in crops (n, side, side)."""
-        face: NDArray[np.float32] = self._session.run(["face"], {"crops": crops[:, None]})[0]
-        return face
+        """(n,) float32 probabilities of a face in crops (n, side, side) uint8.
+
+        Raises:
+            ValueError: the crops are of another shape or type.
+        """
+        _check(crops, self.crop_size)
+        parts = [
+            self._session.run(["face"], {"crops": crops[start : start + SIEVED, None]})[0]
+            for start in range(0, max(len(crops), 1), SIEVED)
+        ]
+        return np.concatenate(parts)
 
 
 class LandmarkPredictor:
@@ -133,11 +153,7 @@ class LandmarkPredictor:
         Raises:
             ValueError: the crops are of another shape or type.
         """
-        side = self.crop_size
-        if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != (side, side):
-            raise ValueError(
-                f"crops: expected uint8 (n, {side}, {side}), got {crops.dtype} {crops.shape}"
-            )
+        _check(crops, self.crop_size)
         count = len(self.scheme)
         empty = (np.zeros((0, count, 2), np.float32), np.zeros((0, count), np.float32))
         parts = [Prediction(*empty, np.zeros(0, np.float32))]

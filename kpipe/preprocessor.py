@@ -78,7 +78,16 @@ def crop_transform(
 def crop_transforms(
     boxes: NDArray[np.floating], rolls: NDArray[np.floating], size: int, margin: float
 ) -> NDArray[np.float64]:
-    """As `crop_transform`, (n, 2, 3) for boxes (n, 4) and rolls (n,)."""
+    """As `crop_transform`, of many boxes at once.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1.
+        rolls: (n,) degrees.
+        size, margin: of all crops.
+
+    Returns:
+        (n, 2, 3) float64.
+    """
     boxes = np.asarray(boxes, np.float64)
     scale = size / (margin * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1e-3))
     angle = np.deg2rad(np.asarray(rolls, np.float64))
@@ -157,8 +166,10 @@ class Pyramid:
         """
         scale = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
         level = np.maximum(-np.log2(np.maximum(scale, 1e-6)), 0).astype(int)
-        while len(self.levels) <= level.max(initial=0) and min(self.levels[-1].shape) >= 4:
+        while len(self.levels) <= level.max(initial=0) and max(self.levels[-1].shape) >= 4:
             last = self.levels[-1]
+            # A side of one pixel is doubled first.
+            last = np.pad(last, [(0, int(side == 1)) for side in last.shape], "edge")
             height, width = last.shape[0] // 2, last.shape[1] // 2
             part = last[: 2 * height, : 2 * width]
             half = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)

@@ -222,7 +222,7 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
         return
     zoom = int(np.clip(np.ceil(400 / max(face.size, 1.0)), 1, 8))
     part = picture[y0:y1, x0:x1]
-    larger = ((int(x1 - x0)) * zoom, int(y1 - y0) * zoom)
+    larger = (int(x1 - x0) * zoom, int(y1 - y0) * zoom)
     enlarged = np.asarray(cv2.resize(part, larger, interpolation=cv2.INTER_NEAREST), np.uint8)
     canvas = Canvas(enlarged, (int(x0), int(y0)), zoom)
     for name in style.draw:

@@ -12,6 +12,8 @@ from tests.conftest import GROUP, ROOT
 
 pytest.importorskip("hatchling")
 
+NETWORKS = [f"models/{n}.onnx" for n in ("proposals", "glance", "first_look", "landmarks")]
+
 
 def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -21,7 +23,7 @@ def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert wheel.stat().st_size < 15e6
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
-    for name in ("models/landmarks.onnx", "models/CARD.md", "haarcascades/README.md", "py.typed"):
+    for name in ("models/CARD.md", "haarcascades/README.md", "py.typed", *NETWORKS):
         assert (site / "kpipe" / name).exists()
     assert (site / "kpipe" / "models" / "CARD.md").stat().st_size > 1000
 

@@ -158,6 +158,14 @@ def test_a_detector_of_ones_own(
         assert len(faces) == 1
         assert difference(faces[0].points, portrait_faces[0].points) < 1.5
     assert not pipeline(portrait, Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+    nothing = Detections(np.array([]), np.array([]))
+    assert not Pipeline(lambda _: nothing, pipeline.predictor)(portrait)
+    listed = Detections([box.tolist()], [0.0])  # type: ignore[arg-type]
+    assert len(Pipeline(lambda _: listed, pipeline.predictor)(portrait)) == 1
+    with pytest.raises(ValueError, match="not finite"):
+        pipeline(portrait, Detections(box[None] * np.inf, np.zeros(1, np.float32)))
+    with pytest.raises(ValueError, match="1 boxes, but 2 rolls"):
+        pipeline(portrait, Detections(box[None], np.zeros(2, np.float32)))
 
 
 def test_the_box_reaches_from_the_forehead_to_the_chin(portrait_faces: Faces) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kpipe.predictor import BATCH, LandmarkPredictor, ModelError
+from kpipe.predictor import BATCH, FaceSieve, LandmarkPredictor, ModelError
 from kpipe.schemes import IBUG68
 
 
@@ -37,6 +37,17 @@ def test_no_crops(predictor: LandmarkPredictor) -> None:
 def test_wrong_crops_are_refused(predictor: LandmarkPredictor, crops: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(n, 128, 128\)"):
         predictor(crops)
+
+
+def test_the_sieve_takes_any_number_of_crops() -> None:
+    sieve = FaceSieve()
+    crops = np.random.default_rng(0).integers(0, 256, (300, 32, 32), np.uint8)
+    seen = sieve(crops)
+    assert seen.shape == (300,) and seen.dtype == np.float32
+    assert seen[280:] == pytest.approx(sieve(crops[280:]), abs=1e-4)
+    assert sieve(crops[:0]).shape == (0,)
+    with pytest.raises(ValueError, match="crops: expected uint8"):
+        sieve(crops.astype(float))
 
 
 def test_light_and_contrast_hardly_matter(predictor: LandmarkPredictor) -> None:

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from kpipe.preprocessor import CROP_SIZE, Pyramid, crop_transform, face_box, invert, transform, warp
+from kpipe.preprocessor import (
+    CROP_SIZE,
+    Pyramid,
+    crop_transform,
+    crop_transforms,
+    face_box,
+    invert,
+    transform,
+    warp,
+)
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
@@ -66,6 +75,25 @@ def test_pictures_longer_than_opencv_can_warp(shape: tuple[int, ...]) -> None:
     assert crop.shape == (CROP_SIZE, CROP_SIZE, *shape[2:])
     gray = crop if crop.ndim == 2 else crop[..., 0]
     assert centroid(gray) == pytest.approx((63.5, 63.5), abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(60, 40_000), (40_000, 60), (2, 40_000), (40_000, 1)])
+def test_pyramids_of_long_pictures(shape: tuple[int, int]) -> None:
+    """One crop shows a spot large, one shows it small, and one is of the whole picture."""
+    thin = min(shape) < 60
+    place = np.array([39_950.0, 30.0] if shape[1] > shape[0] else [30.0, 39_950.0])
+    picture = np.zeros(shape, np.uint8)
+    ends = [slice(max(int(v) - 5, 0), int(v) + 6) for v in place[::-1]]
+    picture[ends[0], ends[1]] = 255
+    boxes = np.array([[*(place - half), *(place + half)] for half in (25, 60, 30_000)])
+    crops = Pyramid(picture).crops(crop_transforms(boxes, np.zeros(3), 64, 1.45), 64)
+    assert crops.shape == (3, 64, 64)
+    for crop in crops[: 0 if thin else 2]:
+        assert centroid(crop) == pytest.approx((31.5, 31.5), abs=0.6)
+
+
+def test_no_crops_of_a_pyramid() -> None:
+    assert Pyramid(np.zeros((5, 5), np.uint8)).crops(np.zeros((0, 2, 3)), 32).shape == (0, 32, 32)
 
 
 def test_fine_patterns_are_averaged_not_sampled() -> None:

@@ -13,11 +13,12 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from kpipe.datasets import read_samples  # noqa: E402
+from kpipe.datasets import DatasetError, read_samples  # noqa: E402
 from kpipe.detector import Detections  # noqa: E402
 from kpipe.opencv import cv2  # noqa: E402
 from kpipe.predictor import FaceSieve, LandmarkPredictor, ModelError  # noqa: E402
 from kpipe.preprocessor import CROP_SIZE, transform, warp  # noqa: E402
+from kpipe.schemes import IBUG68  # noqa: E402
 from kpipe.training import relabel  # noqa: E402
 from kpipe.training.augment import bent, degrade, misframed_transform  # noqa: E402
 from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace  # noqa: E402
@@ -120,31 +121,46 @@ def test_labels_of_another_scheme_become_labels_of_the_first(
         assert other.points == pytest.approx(wanted, abs=1e-3)
 
 
+def test_a_teacher_of_other_labels_is_refused(faces: FaceSplit) -> None:
+    teacher = LandmarkNetwork(SIZES["nano"], ("300w",))
+    other = replace(faces.training[0], source="ytf")
+    with pytest.raises(DatasetError, match="labels of ytf"):
+        relabel.relabelled([other], teacher, LOOKS["second"])
+
+
 def test_a_teacher_looks_several_times_and_both_ways() -> None:
     class Teacher:
-        """Sees every point of every scheme where the crop is brightest."""
+        """Sees a bright spot: right parts of the face a little to its left, and the other way
+        round; points of the second scheme lie below those of the first.
+        """
 
         def features(self, crops: torch.Tensor) -> tuple[torch.Tensor, None]:
             return crops, None
 
-        def landmarks(self, crops: torch.Tensor, _: str) -> Landmarks:
-            rows, columns = torch.meshgrid(
-                *(torch.arange(n) for n in crops.shape[2:]), indexing="ij"
-            )
+        def landmarks(self, crops: torch.Tensor, source: str) -> Landmarks:
+            sides = (torch.arange(n) for n in crops.shape[2:])
+            rows, columns = torch.meshgrid(*sides, indexing="ij")
             weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
             centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
-            points = torch.stack(centre, dim=1)[:, None].expand(-1, 68, 2)
+            below = 5.0 * (source == "ytf")
+            points = (
+                torch.stack(centre, dim=1)[:, None] + torch.tensor(parts) + torch.tensor([0, below])
+            )
             return Landmarks(points, torch.zeros(0), torch.zeros(0))
 
     ys, xs = np.mgrid[:200, :300]
     picture = 255 * np.exp(-((xs - 141.3) ** 2 + (ys - 90.6) ** 2) / 50)
+    # Each point as far to one side as its mirror image is to the other.
+    index = np.arange(68)
+    parts = np.stack([(index - IBUG68.mirror) / 4.0, np.zeros(68)], axis=1).astype(np.float32)
     points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
-    rng = np.random.default_rng(1)
-    matrices = [LOOKS["second"].random_transform(points, roll, rng) for roll in (-9, 0, 14)]
+    matrices = [LOOKS["second"].random_transform(points, 0, np.random.default_rng(1))] * 2
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
     found = relabel._seen(crops, matrices, Teacher(), ("300w", "ytf"))  # type: ignore[arg-type]
-    assert len(found) == 2
-    assert found[0] == pytest.approx(np.full((68, 2), (141.3, 90.6)), abs=0.15)
+    back = np.linalg.inv(matrices[0][:, :2])
+    for seen, below in zip(found, (0.0, 5.0)):
+        expected = (141.3, 90.6) + (parts + (0, below)) @ back.T
+        assert seen == pytest.approx(expected, abs=0.15)
 
 
 def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
@@ -240,19 +256,29 @@ def test_a_run_begins_with_the_weights_of_another(faces: FaceSplit, tmp_path: Pa
         train(replace(settings, size="tiny"), faces, [], tmp_path / "b", start=start, workers=0)
 
 
-def test_the_mean_of_networks(tmp_path: Path) -> None:
+def test_the_mean_of_networks() -> None:
     torch.manual_seed(0)
     a = LandmarkNetwork(SIZES["nano"], ("300w", "ytf")).eval()
     b = LandmarkNetwork(SIZES["nano"], ("300w",)).eval()
+    crops = torch.rand(2, 1, 128, 128) * 255
+    b.train()(crops)  # so that its running means are of something
+    b.eval()
     mean = mean_network([a, b])
     assert mean.sources == ("300w",)
-    expected = (a.error_bias + b.error_bias) / 2
-    assert torch.equal(mean.error_bias, expected)
-    weights = [network.heatmaps["300w"].get_parameter("weight") for network in (a, b, mean)]
-    assert torch.allclose(weights[2], (weights[0] + weights[1]) / 2)
-    crops = torch.rand(2, 1, 128, 128) * 255
+    own = dict(mean.state_dict())
+    different = 0
+    for name, value in own.items():
+        if value.is_floating_point():
+            parts = [network.state_dict()[name] for network in (a, b)]
+            assert torch.allclose(value, (parts[0] + parts[1]) / 2)
+            different += not torch.equal(*parts)
+    assert different > 20
     alone = mean_network([a])(crops)
     assert torch.equal(alone.points, a(crops).points) and a.sources == ("300w", "ytf")
+    with pytest.raises(TrainingError, match="sizes"):
+        mean_network([a, LandmarkNetwork(SIZES["tiny"])])
+    with pytest.raises(TrainingError, match="label sets"):
+        mean_network([a, LandmarkNetwork(SIZES["nano"], ("ytf",))])
 
 
 def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:
@@ -360,6 +386,18 @@ def test_the_commands_from_photographs_to_a_usable_network(
     assert done.returncode == 0, done.stderr
     network, settings = load_run(run)
     assert settings["steps"] == 3 and isinstance(network, LandmarkNetwork)
+    more = ("--start-from", run, "--relabel-by", run, "--seed", "1", *arguments)
+    done = kpipe("train", "--data", labelled, "-o", "second run", *more)
+    assert done.returncode == 0, done.stderr
+    done = kpipe("export", run, "second run", "-o", "both.onnx", "--data", labelled)
+    assert done.returncode == 0, done.stderr
+    assert LandmarkPredictor(tmp_path / "both.onnx").crop_size == CROP_SIZE
+    done = kpipe("train", "--data", labelled, "-o", "glance", "--look", "glance", *arguments)
+    assert done.returncode == 0, done.stderr
+    done = kpipe("export", "glance", "-o", "glance.onnx", "--data", labelled)
+    assert done.returncode == 0 and b"sigma" not in done.stderr, done.stderr
+    done = kpipe("export", run, "glance", "-o", "none.onnx")
+    assert done.returncode == 2 and b"different looks" in done.stderr
 
 
 def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> None:

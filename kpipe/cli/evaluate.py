@@ -88,7 +88,9 @@ def evaluate(
         pipeline = Pipeline(make_detector(detector), predictor)
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
-    open_pipeline = Pipeline(pipeline.detector, predictor, first=pipeline.first, min_score=0.1)
+    open_pipeline = Pipeline(
+        pipeline.detector, predictor, first=pipeline.first, sieve=pipeline.sieve, min_score=0.1
+    )
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
         _points(samples, pipeline, turn, face_size, jitters, per_point, by_group, report, on_bad)

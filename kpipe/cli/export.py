@@ -13,8 +13,8 @@ def export(
         list[Path],
         typer.Argument(
             metavar="RUN",
-            help="The folder of a training run. Of several, each begun with the weights of another "
-            "of them (--start-from), the mean of their weights is taken.",
+            help="The folder of a training run; or of several that share a beginning "
+            "(--start-from), whose weights are averaged.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file.")],
@@ -36,8 +36,8 @@ def export(
 ) -> None:
     """Write the network of a training run as ONNX, its sigma calibrated on faces it never saw.
 
-    Several runs that began with the same weights make one network, the mean of theirs, that is more
-    accurate than each at the same cost.
+    Several runs that share a beginning, as when some start from another, make one network that is
+    more accurate than each at the same cost. Of runs that do not, the mean is of no use at all.
     """
     from kpipe.cli.extras import require
 
@@ -57,24 +57,29 @@ def export(
         raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
     loaded = [load_run(run) for run in runs]
     settings = loaded[0][1]
-    if len({(other["look"], other["size"]) for _, other in loaded}) > 1:
-        raise typer.BadParameter("of different looks or sizes: no mean of theirs is of use")
+    if any(other.get("look") != settings.get("look") for _, other in loaded):
+        raise typer.BadParameter("these learned different looks", param_hint="RUN")
+    if settings.get("look") not in LOOKS:
+        raise typer.BadParameter("of a version that knew no looks: train anew", param_hint="RUN")
+    look = LOOKS[settings["look"]]
     network = mean_network([network for network, _ in loaded])
-    share = settings["validation"]
     samples = [
         sample
         for part in data or []
         for sample in read_samples(part)
         if sample.source == network.sources[0]
     ]
-    split = load_faces(samples, share)
-    faces = split.validation
-    look = LOOKS[settings["look"]]
+    # What none of the runs saw.
+    split = load_faces(samples, min(other["validation"] for _, other in loaded))
+    if precision == "int8" and not split.training:
+        wanted = f"none of the run's training faces ({network.sources[0]}) in it"
+        raise typer.BadParameter(wanted, param_hint="--data")
+    faces = split.validation if look.points else []
     calibration = calibrate(network, look, faces)
     crops = sample_crops(look, split.training) if precision == "int8" else None
     write(network, look, output, calibration, {"kpipe.run": f"{[s for _, s in loaded]}"}, crops)
     if faces:
         say(f"sigma calibrated on {len(faces)} faces: {calibration}")
-    else:
+    elif look.points:
         say("sigma is not calibrated: give the run's --data")
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

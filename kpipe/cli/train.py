@@ -145,8 +145,8 @@ def train(
     training = without_twins(faces.training, load_faces(others, 0.0, on_bad).training)
     twins = len(faces.training) - len(training)
     if relabel_by is not None:
-        teacher = load_run(relabel_by)[0]
-        training = relabelled(track(training, len(training), "labels"), teacher, LOOKS[look])
+        teacher, its = load_run(relabel_by)
+        training = relabelled(track(training, len(training), "labels"), teacher, LOOKS[its["look"]])
     empty: list[EmptyPhoto] = []
     if negatives is not None:
         detector = ProposalDetector(min_score=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, face_box, invert, transform
+from kpipe.preprocessor import crop_transform, face_box, invert, transform, warp
 from kpipe.training.looks import Look
 
 Gray = NDArray[np.uint8]
@@ -66,7 +66,7 @@ def bent(
         rng: draws.
 
     Returns:
-        The crop (size, size), and the points in it (68, 2).
+        The crop (size, size), and the points in it (68, 2); unbent, where the bend would fold it.
     """
     strength = rng.uniform(0, BEND) * size
     knots = rng.normal(0, strength, (BEND_KNOTS, BEND_KNOTS, 2)).astype(np.float32)
@@ -82,6 +82,7 @@ def bent(
     there[..., 1] += across[:, None]
 
     empty = np.zeros(0, np.float32)  # OpenCV's second map, of which there is none
+    whole = gray
     shrink = max(int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6)), 1)
     if shrink > 1:
         height, width = gray.shape[0] // shrink, gray.shape[1] // shrink
@@ -95,9 +96,12 @@ def bent(
     # A point moves to where it is taken from: the offset is inverted by going there and looking.
     straight = transform(matrix, points)
     moved = straight
-    for _ in range(4):
+    for _ in range(6):
         at = np.clip(moved, 0, size - 1)[None]
-        moved = straight - cv2.remap(offset, at, empty, cv2.INTER_LINEAR)[0]
+        before, moved = moved, straight - cv2.remap(offset, at, empty, cv2.INTER_LINEAR)[0]
+    if np.abs(moved - before).max() > FOLDED * size:
+        # A crop folded over itself, one in some hundreds: there is no one place to go.
+        return warp(whole, matrix, size), straight
     return _as_gray(crop), np.asarray(moved, np.float32)
 
 
@@ -107,6 +111,9 @@ places and smooth between them."""
 
 STRETCH = 0.05
 """Spread of the shares by which a crop is stretched and slanted."""
+
+FOLDED = 0.003
+"""Sides of a crop that a point may still move by when it should have come to rest."""
 
 
 def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:

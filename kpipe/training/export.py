@@ -171,10 +171,11 @@ def export(
         "kpipe.scheme": IBUG68.name,
         "kpipe.crop_size": str(look.crop_size),
         "kpipe.crop_margin": str(look.crop_margin),
-        "kpipe.sigma_bound50": f"{calibration.bound50:.4f}",
-        "kpipe.sigma_bound90": f"{calibration.bound90:.4f}",
         **notes,
     }
+    if look.points:
+        metadata["kpipe.sigma_bound50"] = f"{calibration.bound50:.4f}"
+        metadata["kpipe.sigma_bound90"] = f"{calibration.bound90:.4f}"
     if crops is not None:
         model = quantised(model, crops)
     onnx.helper.set_model_props(model, metadata)

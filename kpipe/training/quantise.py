@@ -36,12 +36,13 @@ class _Crops(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantised(model: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelProto:
-    """The model with an 8-bit encoder and pyramid.
+    """The model with convolutions in 8-bit integers.
 
-    Float stay the normalisation and the first convolution, the heatmaps and what is read off them.
+    Float stay what comes before the first convolution, this itself, and heatmaps (what goes into a
+    softmax) with all that is read off them.
 
     Args:
-        model: as `kpipe.training.export` makes it, metadata included.
+        model: metadata included.
         crops: (n, side, side) uint8, as the network will meet them: they set the ranges.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kpipe.datasets import DatasetError
 from kpipe.preprocessor import invert, transform, warp
 from kpipe.schemes import IBUG68
 from kpipe.training.crops import LabelledFace
@@ -46,15 +47,22 @@ def relabelled(
             the others become the label set `RELABELLED`.
         teacher: a network with heatmaps for each.
         look: what its crops show.
+
+    Raises:
+        DatasetError: a face's labels are of a scheme that the teacher has not learned.
     """
     rng = np.random.default_rng(0)
     first = teacher.sources[0]
-    return [
-        face
-        if face.source == first
-        else replace(face, points=_relabel(face, teacher, look, rng), source=RELABELLED)
-        for face in faces
-    ]
+    result = []
+    for face in faces:
+        if face.source not in teacher.sources:
+            known = ", ".join(teacher.sources)
+            raise DatasetError(f"labels of {face.source}: the network to relabel by knows {known}")
+        if face.source != first:
+            points = _relabel(face, teacher, look, rng)
+            face = replace(face, points=points, source=RELABELLED)
+        result.append(face)
+    return result
 
 
 def _relabel(

@@ -224,7 +224,7 @@ def train(
     schemes = tuple(source for source in sources if source != RELABELLED)
     if not schemes:
         raise TrainingError("no face with labels of its own scheme to train on")
-    validation = [face for face in split.validation if face.source == sources[0]]
+    validation = [face for face in split.validation if face.source == schemes[0]]
 
     torch.manual_seed(settings.seed)
     together = Workers.join()
@@ -242,6 +242,8 @@ def train(
 
     folder.mkdir(parents=True, exist_ok=True)
     recorded = json.loads(json.dumps(asdict(settings)))
+    for name in ("shares", "label_weights"):
+        recorded[name] = {s: recorded[name][s] for s in sources if s in recorded[name]}
     recorded["data"] = {source: len(faces[source]) for source in sources}
     recorded["processes"] = together.count
     done = 0
@@ -365,8 +367,16 @@ def mean_network(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
     Args:
         networks: of one size, trained from common weights: otherwise their mean means nothing.
             Their first label set is what the mean predicts.
+
+    Raises:
+        TrainingError: they differ in size or first label set.
     """
     first = networks[0].sources[0]
+    if any(network.sources[0] != first for network in networks):
+        raise TrainingError("the runs learned different label sets: no mean of theirs is of use")
+    shapes = [[p.shape for p in network.stages.parameters()] for network in networks]
+    if any(shape != shapes[0] for shape in shapes):
+        raise TrainingError("the runs are of different sizes: no mean of theirs is of use")
     mean = copy.deepcopy(networks[0])
     mean.sources = (first,)
     mean.heatmaps = nn.ModuleDict({first: mean.heatmaps[first]})

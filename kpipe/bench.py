@@ -79,9 +79,9 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     size = f"{width}x{height}"
     jobs: dict[str, Callable[[], object]] = {
         "decode a 640x480 JPEG": lambda: read_image(jpeg),
-        "network, 1 face": lambda: predictor.both_ways(crops[:1]),
-        "network, 8 faces": lambda: predictor.both_ways(crops[:8]),
-        "network, 32 faces": lambda: predictor.both_ways(crops),
+        "network, 1 face": lambda: predictor(crops[:1]),
+        "network, 8 faces": lambda: predictor(crops[:8]),
+        "network, 32 faces": lambda: predictor(crops),
         f"photo {size}: read": lambda: read_image(photo),
         f"photo {size}: detect": lambda: pipeline.detector(gray),
         f"photo {size}: glance, {len(candidates.boxes)} candidates": lambda: pipeline.glance(

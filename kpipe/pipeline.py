@@ -162,7 +162,7 @@ class Pipeline:
         boxes = [face_box(points, roll) for points, roll in zip(first.points, rolls)]
         matrices = _framed(Detections(np.reshape(boxes, (-1, 4)), rolls), self.predictor)
         crops = [warp(gray, matrix, size) for matrix in matrices]
-        seen = self.predictor.both_ways(np.reshape(crops, (-1, size, size)).astype(np.uint8))
+        seen = self.predictor(np.reshape(crops, (-1, size, size)).astype(np.uint8))
         return _in_picture(seen, matrices)
 
     def _glance(self, pyramid: Pyramid, detections: Detections) -> Detections:

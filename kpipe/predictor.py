@@ -163,21 +163,3 @@ class LandmarkPredictor:
                 Prediction(*self._session.run(["points", "sigma", "face"], {"crops": batch}))
             )
         return Prediction(*(np.concatenate(arrays) for arrays in zip(*parts)))
-
-    def both_ways(self, crops: NDArray[np.uint8]) -> Prediction:
-        """The mean of what is seen in the crops and in their mirror images: more accurate, at
-        less than twice the time.
-
-        Args:
-            crops: as for a call.
-        """
-        count = len(crops)
-        seen = self(np.concatenate([crops, crops[:, :, ::-1]]))
-        mirrored = seen.points[count:, self.scheme.mirror]
-        mirrored[..., 0] = self.crop_size - 1 - mirrored[..., 0]
-        sigma = seen.sigma[count:, self.scheme.mirror]
-        return Prediction(
-            np.asarray((seen.points[:count] + mirrored) / 2, np.float32),
-            np.asarray((seen.sigma[:count] + sigma) / 2, np.float32),
-            np.asarray((seen.face[:count] + seen.face[count:]) / 2, np.float32),
-        )

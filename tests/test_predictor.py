@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kpipe.predictor import BATCH, FaceSieve, LandmarkPredictor, ModelError
-from kpipe.schemes import IBUG68
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +74,3 @@ def test_the_packaged_weights_have_no_denormals() -> None:
             values = onnx.numpy_helper.to_array(tensor)
             if values.dtype == np.float32:
                 assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
-
-
-def test_both_ways_is_the_mean_with_the_mirror_image(predictor: LandmarkPredictor) -> None:
-    side = predictor.crop_size
-    crops = np.random.default_rng(1).integers(0, 256, (3, side, side), np.uint8)
-    both, one = predictor.both_ways(crops), predictor(crops)
-    again = predictor.both_ways(np.ascontiguousarray(crops[:, :, ::-1]))
-    turned = again.points[:, IBUG68.mirror]
-    turned[..., 0] = side - 1 - turned[..., 0]
-    assert both.points == pytest.approx(turned, abs=1e-3)
-    assert both.sigma == pytest.approx(again.sigma[:, IBUG68.mirror], rel=1e-4)
-    assert np.abs(both.points - one.points).max() > 1e-3
-    assert len(predictor.both_ways(crops[:0]).points) == 0

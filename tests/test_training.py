@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from kpipe.datasets import DatasetError, read_samples  # noqa: E402
 from kpipe.detector import Detections  # noqa: E402
+from kpipe.measures import mean_face  # noqa: E402
 from kpipe.opencv import cv2  # noqa: E402
 from kpipe.predictor import FaceSieve, LandmarkPredictor, ModelError  # noqa: E402
 from kpipe.preprocessor import CROP_SIZE, transform, warp  # noqa: E402
@@ -328,7 +329,7 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     network = LandmarkNetwork(SIZES["small"]).eval()
     look = LOOKS["second"]
     notes = {"kpipe.run": "test"}
-    export(network, look, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5), notes)
+    export(network, look, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5, 0.4), notes)
     predictor = LandmarkPredictor(tmp_path / "n.onnx")
     assert predictor.sigma_bounds == (0.7, 1.5)
     assert (predictor.crop_size, predictor.crop_margin) == (look.crop_size, look.crop_margin)
@@ -336,7 +337,7 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(torch.from_numpy(crops)[:, None].float())
     found = predictor(crops)
-    assert found.points == pytest.approx(expected.points.numpy(), abs=1e-3)
+    assert found.points == pytest.approx(expected.points.numpy() + (0.4, 0), abs=1e-3)
     assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
     assert found.face == pytest.approx(expected.face.sigmoid().numpy(), abs=1e-4)
 
@@ -368,6 +369,37 @@ def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
     assert calibrate(network, look, []) == Calibration()
 
 
+def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpipe.training.export.degrade", lambda crop, *_: crop)
+
+    class Network:
+        """Sees all points where the crop is brightest."""
+
+        def __call__(self, crops: torch.Tensor) -> Landmarks:
+            sides = (torch.arange(n) for n in crops.shape[2:])
+            rows, columns = torch.meshgrid(*sides, indexing="ij")
+            weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
+            centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
+            points = torch.stack(centre, dim=1)[:, None].expand(-1, 68, 2)
+            return Landmarks(points, torch.zeros(points.shape[:2]), torch.zeros(0))
+
+    rng = np.random.default_rng(0)
+    ys, xs = np.mgrid[:300, :300]
+    for shift in (4.0, 0.0):
+        faces = []
+        for _ in range(12):
+            place = rng.uniform(140, 160, 2)
+            spot = np.exp(-((xs - place[0]) ** 2 + (ys - place[1]) ** 2) / 200)
+            shape = 60 * (mean_face()[:, :2] - mean_face()[:, :2].mean(axis=0))
+            shape += rng.normal(0, 0.2, 2)
+            points = (place + shape + (shift, 0)).astype(np.float32)
+            faces.append(LabelledFace((255 * spot).astype(np.uint8), points, "300w"))
+        look = replace(LOOKS["second"], roll=0.0)
+        found = calibrate(Network(), look, faces)  # type: ignore[arg-type]
+        scale = look.crop_size / (look.crop_margin * np.ptp(shape, axis=0).max())
+        assert found.offset == pytest.approx(shift * scale, abs=0.3)
+
+
 def test_the_commands_from_photographs_to_a_usable_network(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:
@@ -395,7 +427,7 @@ def test_the_commands_from_photographs_to_a_usable_network(
     done = kpipe("train", "--data", labelled, "-o", "glance", "--look", "glance", *arguments)
     assert done.returncode == 0, done.stderr
     done = kpipe("export", "glance", "-o", "glance.onnx", "--data", labelled)
-    assert done.returncode == 0 and b"sigma" not in done.stderr, done.stderr
+    assert done.returncode == 0 and b"calibrated" not in done.stderr, done.stderr
     done = kpipe("export", run, "glance", "-o", "none.onnx")
     assert done.returncode == 2 and b"different looks" in done.stderr
 

@@ -23,8 +23,8 @@ def export(
         typer.Option(
             "--data",
             metavar="FOLDER|CSV",
-            help="The run's data: sigma is calibrated on the validation part of it, and the ranges "
-            "of 8-bit numbers are set on the rest.",
+            help="The run's data: sigma, and how labels lie to the face, are calibrated on the "
+            "validation part of it, and the ranges of 8-bit numbers are set on the rest.",
         ),
     ] = None,
     precision: Annotated[
@@ -34,7 +34,7 @@ def export(
         ),
     ] = "",
 ) -> None:
-    """Write the network of a training run as ONNX, its sigma calibrated on faces it never saw.
+    """Write the network of a training run as ONNX, calibrated on faces it never saw.
 
     Several runs that share a beginning, as when some start from another, make one network that is
     more accurate than each at the same cost. Of runs that do not, the mean is of no use at all.
@@ -79,7 +79,7 @@ def export(
     crops = sample_crops(look, split.training) if precision == "int8" else None
     write(network, look, output, calibration, {"kpipe.run": f"{[s for _, s in loaded]}"}, crops)
     if faces:
-        say(f"sigma calibrated on {len(faces)} faces: {calibration}")
+        say(f"calibrated on {len(faces)} faces: {calibration}")
     elif look.points:
-        say("sigma is not calibrated: give the run's --data")
+        say("not calibrated: give the run's --data")
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

@@ -22,12 +22,18 @@ from kpipe.preprocessor import CROP_SIZE, transform, warp  # noqa: E402
 from kpipe.schemes import IBUG68  # noqa: E402
 from kpipe.training import relabel  # noqa: E402
 from kpipe.training.augment import bent, degrade, misframed_transform  # noqa: E402
-from kpipe.training.crops import CropStream, EmptyPhoto, LabelledFace  # noqa: E402
+from kpipe.training.crops import (  # noqa: E402
+    OFFSETS,
+    RELABELLED,
+    CropStream,
+    EmptyPhoto,
+    LabelledFace,
+    mirrored,
+)
 from kpipe.training.export import Calibration, calibrate, export  # noqa: E402
 from kpipe.training.looks import LOOKS  # noqa: E402
 from kpipe.training.loss import landmark_losses  # noqa: E402
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks  # noqa: E402
-from kpipe.training.relabel import RELABELLED  # noqa: E402
 from kpipe.training.train import (  # noqa: E402
     FaceSplit,
     TrainingError,
@@ -81,6 +87,19 @@ def test_points_stay_on_the_face_through_augmentation() -> None:
         inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
         columns, rows = placed[inside].round().astype(int).T
         assert np.mean(crop[rows, columns] > 100) > 0.97
+
+
+def test_mirrored_labels_lie_as_the_label_set_s_do() -> None:
+    points = np.random.default_rng(0).uniform(20, 100, (68, 2)).astype(np.float32)
+    side = np.ptp(points, axis=0).max()
+    plain, ours = mirrored(points, 128, "ytf"), mirrored(points, 128, "300w")
+    assert plain == pytest.approx((127, 0) + points[IBUG68.mirror] * (-1, 1), abs=1e-4)
+    assert ours - plain == pytest.approx(
+        np.tile((2 * OFFSETS["300w"] * side, 0), (68, 1)), abs=1e-4
+    )
+    for source in ("ytf", "300w"):
+        twice = mirrored(mirrored(points, 128, source), 128, source)
+        assert twice == pytest.approx(points, abs=1e-4)
 
 
 def test_points_stay_on_the_face_when_it_is_bent() -> None:
@@ -159,8 +178,10 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
     found = relabel._seen(crops, matrices, Teacher(), ("300w", "ytf"))  # type: ignore[arg-type]
     back = np.linalg.inv(matrices[0][:, :2])
-    for seen, below in zip(found, (0.0, 5.0)):
-        expected = (141.3, 90.6) + (parts + (0, below)) @ back.T
+    # It knows nothing of how 300-W's labels lie, and is taken for the mean of both ways.
+    aside = OFFSETS["300w"] * np.ptp(parts, axis=0).max()
+    for seen, offset in zip(found, ((aside, 0.0), (0.0, 5.0))):
+        expected = (141.3, 90.6) + (parts + offset) @ back.T
         assert seen == pytest.approx(expected, abs=0.15)
 
 

@@ -52,8 +52,12 @@ def train(
         ),
     ] = "second",
     start_from: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Begin with the weights of another run's network."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with the weights of another run's network; repeated, with the mean of "
+            "several, as kpipe export has it.",
+        ),
     ] = None,
     relabel_by: Annotated[
         Path | None,
@@ -119,7 +123,14 @@ def train(
     from kpipe.training.looks import LOOKS
     from kpipe.training.network import SIZES
     from kpipe.training.relabel import relabelled
-    from kpipe.training.train import TrainSettings, load_empty, load_faces, load_run, with_mistakes
+    from kpipe.training.train import (
+        TrainSettings,
+        load_empty,
+        load_faces,
+        load_run,
+        mean_network,
+        with_mistakes,
+    )
     from kpipe.training.train import train as run
     from kpipe.training.twins import without_twins
 
@@ -184,7 +195,7 @@ def train(
             faces,
             empty,
             output,
-            start=load_run(start_from)[0] if start_from is not None else None,
+            start=mean_network([load_run(r)[0] for r in start_from]) if start_from else None,
             workers=workers,
             checkpoint_every=checkpoint_every,
             on_step=show,

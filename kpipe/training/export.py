@@ -28,6 +28,9 @@ from kpipe.training.quantise import quantised
 DRAWS = 8
 """Times each face is framed for the calibration."""
 
+RESAMPLES = 200
+"""Times the faces are drawn anew to see how much the calibration depends on them."""
+
 BATCH = 64
 
 
@@ -35,10 +38,9 @@ BATCH = 64
 class Calibration:
     """What a network cannot know of itself, measured on faces it never saw.
 
-    A network that learned from mirrored faces sees the points where they are symmetric. Labels need
-    not be: those of 300-W, as they come, lie 0.7 pixels of a face of 160 to the right of that, in
-    every part of the set and of the face. Mirroring turns such an offset round, so that no network
-    learns it; along y, where nothing is mirrored, it does.
+    Labels of a set may all lie a little to one side of where mirror images have them. Mirroring
+    turns such an offset round, so that a network that learns from mirrored faces may miss it
+    (`kpipe.training.crops.OFFSETS`); along y, where nothing is mirrored, it does not.
 
     Attributes:
         factor: sigma over what the network says.
@@ -74,10 +76,28 @@ def calibrate(network: LandmarkNetwork, look: Look, faces: Sequence[LabelledFace
             sigmas.append(prediction.log_sigma.exp().numpy())
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)
     offset = _certain_mean(error[..., 0].reshape(DRAWS, len(faces), -1).mean(axis=(0, 2)))
-    distance = np.linalg.norm(error - (offset, 0), axis=2)
-    factor = float(distance.mean() / sigma.mean())
-    bound50, bound90 = (float(q) for q in np.quantile(distance / (factor * sigma), (0.5, 0.9)))
-    return Calibration(factor, bound50, bound90, offset)
+    distance = np.linalg.norm(error - (offset, 0), axis=2).reshape(DRAWS, len(faces), -1)
+    factor, bound50, bound90 = _cautious(distance, sigma.reshape(distance.shape))
+    return Calibration(factor, bound50 / factor, bound90 / factor, offset)
+
+
+def _cautious(distance: NDArray[np.floating], sigma: NDArray[np.floating]) -> tuple[float, ...]:
+    """Mean and 50 and 90 % quantiles of the distance over sigma, (draws, faces, points) each.
+
+    From few faces they are uncertain, and a sigma that is too small misleads more than one that is
+    too large: each is set a standard error above what it is for these faces (bootstrap over faces:
+    Efron, 1979).
+    """
+
+    def measures(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        d, s = distance[:, chosen], sigma[:, chosen]
+        return np.array([d.mean() / s.mean(), *np.quantile(d / s, (0.5, 0.9))])
+
+    rng = np.random.default_rng(0)
+    count = distance.shape[1]
+    anew = [measures(rng.integers(count, size=(count,))) for _ in range(RESAMPLES)]
+    spread = np.std(anew, axis=0)
+    return tuple(float(value) for value in measures(np.arange(count)) + spread)
 
 
 def _certain_mean(values: NDArray[np.floating]) -> float:

@@ -19,12 +19,9 @@ from numpy.typing import NDArray
 from kpipe.datasets import DatasetError
 from kpipe.preprocessor import invert, transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.crops import LabelledFace
+from kpipe.training.crops import RELABELLED, LabelledFace, mirrored
 from kpipe.training.looks import Look
 from kpipe.training.network import LandmarkNetwork
-
-RELABELLED = "relabelled"
-"""The label set that such faces then belong to."""
 
 VIEWS = 4
 """Framings of a face, each seen as it is and mirrored."""
@@ -94,9 +91,9 @@ def _seen(
     found = []
     for source in sources:
         points = teacher.landmarks(features, source).points.numpy()
-        mirrored = points[len(crops) :, IBUG68.mirror]
-        mirrored[..., 0] = crops.shape[2] - 1 - mirrored[..., 0]
-        mean = (points[: len(crops)] + mirrored) / 2
+        size = crops.shape[2]
+        turned = [mirrored(part, size, source) for part in points[len(crops) :]]
+        mean = (points[: len(crops)] + np.stack(turned)) / 2
         back = [transform(invert(matrix), part) for matrix, part in zip(matrices, mean)]
         found.append(np.asarray(np.mean(back, axis=0), np.float32))
     return found

@@ -28,12 +28,11 @@ from kpipe.opencv import cv2
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessor import face_box, to_gray, transform, warp
 from kpipe.schemes import IBUG68
-from kpipe.training.crops import NOTHING, CropStream, EmptyPhoto, LabelledFace
+from kpipe.training.crops import NOTHING, RELABELLED, CropStream, EmptyPhoto, LabelledFace
 from kpipe.training.curves import draw_curves
 from kpipe.training.looks import LOOKS, Look
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
-from kpipe.training.relabel import RELABELLED
 
 EMPTY_VALIDATION = 0.33
 """Share of the photographs without faces that is kept out of training."""

@@ -1,10 +1,11 @@
 """How fast a folder is done: what the README and docs/scaling.md say of `kpipe batch`.
 
     python benchmarks/batch.py FOLDER             # photographs a second, against floor and annotate
-    python benchmarks/batch.py FOLDER --size 4000x3000 --count 60
+    python benchmarks/batch.py FOLDER --size own --count 100
     python benchmarks/batch.py --names 1000000    # memory and time to look through so many files
 
-FOLDER: any photographs; they are cut and scaled to JPEG files of one size in a folder of their own.
+FOLDER: any photographs; they are cut and scaled to JPEG files of 640x480, or another --size, in a
+folder of their own. Of their own size they are not cut.
 Rates are of runs in turn, so that all suffer alike from whatever else the machine does; the start
 of the workers is part of them, as it is for whoever waits. On a busy machine compare by the
 processor time of a photograph.
@@ -38,8 +39,8 @@ many there are."""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--count", type=int, default=400, help="photographs in the folder")
-    parser.add_argument("--size", type=size, default=(640, 480), help="of each, WIDTHxHEIGHT")
+    parser.add_argument("--count", type=int, default=1000, help="photographs in the folder")
+    parser.add_argument("--size", default="640x480", help="of each, WIDTHxHEIGHT or own")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--names", type=int, help="only look through so many empty files")
@@ -57,8 +58,8 @@ def main() -> None:
 def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     """Photographs a second of each way to do the folder."""
     photos = scratch / "photos"
-    width, height = arguments.size
-    make_photos(arguments.folder, photos, arguments.count, (width, height))
+    size = None if arguments.size == "own" else tuple(map(int, arguments.size.split("x")))
+    make_photos(arguments.folder, photos, arguments.count, size)
     workers, options = arguments.workers, arguments.options
 
     def batch(count: int, *more: str) -> Callable[[], None]:
@@ -72,6 +73,7 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
             len(files),
             lambda: floor(files, workers),
         ),
+        "decode and encode alone, 1 process": (len(files), lambda: floor(files, 1)),
         f"kpipe batch, {workers} workers": (len(files), batch(workers)),
         f"kpipe batch --render, {workers} workers": (len(files), batch(workers, "--render")),
         "kpipe batch, 1 worker": (len(files), batch(1)),
@@ -92,7 +94,7 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     # The best round: what else ran on the machine only ever makes one slower.
     found = {name: count / min(seconds[name]) for name, (count, _) in jobs.items()}
     lowest = next(iter(found.values()))
-    table = Table(title=f"{len(files)} photographs of {width}x{height}")
+    table = Table(title=f"{len(files)} photographs, size: {arguments.size}")
     for column in ("", "photographs/s", "of decoding and encoding", "ms of a processor each"):
         table.add_column(column, justify="right" if column else "left")
     for name, rate in found.items():
@@ -101,15 +103,14 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     console = Console(width=100)
     console.print(table)
     several, one = found[f"kpipe batch, {workers} workers"], found["kpipe batch, 1 worker"]
-    console.print(f"{workers} workers do {several / one:.2f} times what one does")
+    alone = lowest / found["decode and encode alone, 1 process"]
+    console.print(
+        f"{workers} workers do {several / one:.2f} times what one does "
+        f"(decoding and encoding alone: {alone:.2f} times)"
+    )
 
 
-def size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
-
-
-def make_photos(source: Path, target: Path, count: int, size: tuple[int, int]) -> None:
+def make_photos(source: Path, target: Path, count: int, size: tuple[int, ...] | None) -> None:
     """A folder of so many photographs of one size, from those below another folder."""
     target.mkdir()
     made: list[Path] = []
@@ -120,7 +121,9 @@ def make_photos(source: Path, target: Path, count: int, size: tuple[int, int]) -
             except ImageError:
                 continue
             made.append(target / f"{len(made):06d}.jpg")
-            ImageOps.fit(picture, size, centering=(0.5, 0.3)).save(made[-1], quality=90)
+            if size is not None:
+                picture = ImageOps.fit(picture, (size[0], size[1]), centering=(0.5, 0.3))
+            picture.save(made[-1], quality=90)
     if not made:
         sys.exit(f"{source}: no photographs in it")
     for number in range(len(made), count):

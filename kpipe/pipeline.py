@@ -24,7 +24,7 @@ from kpipe.resources import packaged
 
 MIN_SCORE = 0.7
 """Least probability of a face that is reported. All held-out faces, turned and reduced to as little
-as 16 pixels, have more; 188 photographs without faces, each seen in three ways, have 8 false ones."""
+as 16 pixels, have more; on 188 photographs without faces, each seen in three ways, 8 are seen."""
 
 POSSIBLE = 0.1
 """Least probability, at a glance, of a candidate that is looked at. Of 349 held-out faces, turned

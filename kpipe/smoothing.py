@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kpipe.preprocessor import face_box, transform
 
-NOISE = 0.06
+NOISE = 0.09
 """What of sigma is noise that changes from frame to frame, along each axis. The rest of sigma is
 error that stays while the face does; `benchmarks/video.py` prints both."""
 

@@ -23,7 +23,6 @@ from kpipe.schemes import IBUG68  # noqa: E402
 from kpipe.training import relabel  # noqa: E402
 from kpipe.training.augment import bent, degrade, misframed_transform  # noqa: E402
 from kpipe.training.crops import (  # noqa: E402
-    OFFSETS,
     RELABELLED,
     CropStream,
     EmptyPhoto,
@@ -92,14 +91,26 @@ def test_points_stay_on_the_face_through_augmentation() -> None:
 def test_mirrored_labels_lie_as_the_label_set_s_do() -> None:
     points = np.random.default_rng(0).uniform(20, 100, (68, 2)).astype(np.float32)
     side = np.ptp(points, axis=0).max()
-    plain, ours = mirrored(points, 128, "ytf"), mirrored(points, 128, "300w")
+    plain, ours = mirrored(points, 128, 0.0), mirrored(points, 128, 0.01)
     assert plain == pytest.approx((127, 0) + points[IBUG68.mirror] * (-1, 1), abs=1e-4)
-    assert ours - plain == pytest.approx(
-        np.tile((2 * OFFSETS["300w"] * side, 0), (68, 1)), abs=1e-4
-    )
-    for source in ("ytf", "300w"):
-        twice = mirrored(mirrored(points, 128, source), 128, source)
+    assert ours - plain == pytest.approx(np.tile((2 * 0.01 * side, 0), (68, 1)), abs=1e-4)
+    for offset in (0.0, 0.01):
+        twice = mirrored(mirrored(points, 128, offset), 128, offset)
         assert twice == pytest.approx(points, abs=1e-4)
+
+
+def test_the_stream_moves_mirrored_labels_alone(faces: FaceSplit) -> None:
+    plain, moved = stream(faces), stream(faces)
+    moved.offsets = {"300w": 0.01}
+    shifts = []
+    for index in range(40):
+        a, b = plain[index][1], moved[index][1]
+        if plain[index][3]:
+            shifts.append((b - a).mean(axis=0) / np.ptp(a, axis=0).max())
+    assert np.array(shifts)[:, 1] == pytest.approx(np.zeros(len(shifts)), abs=1e-5)
+    still = np.abs(np.array(shifts)[:, 0]) < 1e-5
+    assert 0.2 < still.mean() < 0.8
+    assert np.array(shifts)[~still, 0] == pytest.approx(np.full((~still).sum(), 0.02), abs=1e-4)
 
 
 def test_points_stay_on_the_face_when_it_is_bent() -> None:
@@ -176,10 +187,10 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
     points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
     matrices = [LOOKS["second"].random_transform(points, 0, np.random.default_rng(1))] * 2
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
-    found = relabel._seen(crops, matrices, Teacher(), ("300w", "ytf"))  # type: ignore[arg-type]
+    found = relabel._seen(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
     back = np.linalg.inv(matrices[0][:, :2])
     # It knows nothing of how 300-W's labels lie, and is taken for the mean of both ways.
-    aside = OFFSETS["300w"] * np.ptp(parts, axis=0).max()
+    aside = 0.01 * np.ptp(parts, axis=0).max()
     for seen, offset in zip(found, ((aside, 0.0), (0.0, 5.0))):
         expected = (141.3, 90.6) + (parts + offset) @ back.T
         assert seen == pytest.approx(expected, abs=0.15)

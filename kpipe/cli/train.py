@@ -74,6 +74,13 @@ def train(
     validation: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
     ] = 0.05,
+    label_offset: Annotated[
+        float,
+        typer.Option(
+            help="How far the labels lie to the right of where the pictures have the points, in "
+            "sides of the landmarks' square: mirrored, they still do."
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Repeats a run.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make crops.")] = 2,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
@@ -146,6 +153,7 @@ def train(
         negative_share=negative_share,
         learning_rate=learning_rate,
         validation=validation,
+        label_offset=label_offset,
         seed=seed,
     )
     skipped: list[DatasetError] = []
@@ -157,7 +165,9 @@ def train(
     twins = len(faces.training) - len(training)
     if relabel_by is not None:
         teacher, its = load_run(relabel_by)
-        training = relabelled(track(training, len(training), "labels"), teacher, LOOKS[its["look"]])
+        training = relabelled(
+            track(training, len(training), "labels"), teacher, LOOKS[its["look"]], label_offset
+        )
     empty: list[EmptyPhoto] = []
     if negatives is not None:
         detector = ProposalDetector(min_score=0.05)

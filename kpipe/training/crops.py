@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +69,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         empty: photographs without faces; with the misframed faces they make up `negative_share`.
         length: how many crops the run will ask for.
         seed: of the run.
+        offsets: of label sets whose labels lie to one side, see `mirrored`.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         negative_share: float,
         length: int,
         seed: int,
+        offsets: Mapping[str, float] | None = None,
     ) -> None:
         self.look = look
+        self.offsets = offsets or {}
         self.sources = list(faces)
         self.faces = faces
         weights = np.array([shares[source] for source in self.sources])
@@ -110,7 +113,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
             crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
-            points = mirrored(points, self.look.crop_size, face.source)
+            points = mirrored(points, self.look.crop_size, self.offsets.get(face.source, 0.0))
         return degrade(crop, texture, rng)[None], points, source, True
 
     def _any_face(self, source: int, rng: np.random.Generator) -> LabelledFace:
@@ -152,25 +155,20 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 
-def mirrored(points: NDArray[np.float32], size: int, source: str) -> NDArray[np.float32]:
+def mirrored(points: NDArray[np.float32], size: int, offset: float) -> NDArray[np.float32]:
     """The points of a crop's mirror image, where its label set would have them.
 
     Args:
         points: (68, 2), crop pixels.
         size: side of the crop.
-        source: the label set.
+        offset: how far the labels of the set lie to the right of where the picture has the points,
+            in sides of the landmarks' square.
     """
     side = float(np.ptp(points, axis=0).max())
     turned = points[IBUG68.mirror]
-    turned[:, 0] = size - 1 - turned[:, 0] + 2 * OFFSETS.get(source, 0.0) * side
+    turned[:, 0] = size - 1 - turned[:, 0] + 2 * offset * side
     return turned
 
-
-OFFSETS = {"300w": 0.0052, RELABELLED: 0.0052}
-"""How far the labels of a set lie to the right of where a network sees the points that has learned
-from faces mirrored without regard to this, in sides of the landmarks' square. 300-W's, as they
-come, lie 0.7 pixels of a face of 160 to the right, in each part of the set and in each part of the
-face; `kpipe export` finds what is left of it."""
 
 BENT = 0.6
 """Share of the faces that are bent."""

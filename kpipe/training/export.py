@@ -40,7 +40,7 @@ class Calibration:
 
     Labels of a set may all lie a little to one side of where mirror images have them. Mirroring
     turns such an offset round, so that a network that learns from mirrored faces may miss it
-    (`kpipe.training.crops.OFFSETS`); along y, where nothing is mirrored, it does not.
+    (`kpipe.training.crops.mirrored`); along y, where nothing is mirrored, it does not.
 
     Attributes:
         factor: sigma over what the network says.

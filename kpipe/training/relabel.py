@@ -9,7 +9,7 @@ as the mean over views: Radosavovic et al., CVPR 2018).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +35,7 @@ the median over the points, is wrongly labelled: its label does not count."""
 
 
 def relabelled(
-    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Look
+    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Look, offset: float = 0.0
 ) -> list[LabelledFace]:
     """The faces with points of the first of the teacher's schemes.
 
@@ -44,6 +44,7 @@ def relabelled(
             the others become the label set `RELABELLED`.
         teacher: a network with heatmaps for each.
         look: what its crops show.
+        offset: of the labels of the first scheme, see `kpipe.training.crops.mirrored`.
 
     Raises:
         DatasetError: a face's labels are of a scheme that the teacher has not learned.
@@ -56,18 +57,24 @@ def relabelled(
             known = ", ".join(teacher.sources)
             raise DatasetError(f"labels of {face.source}: the network to relabel by knows {known}")
         if face.source != first:
-            points = _relabel(face, teacher, look, rng)
+            points = _relabel(face, teacher, look, offset, rng)
             face = replace(face, points=points, source=RELABELLED)
         result.append(face)
     return result
 
 
 def _relabel(
-    face: LabelledFace, teacher: LandmarkNetwork, look: Look, rng: np.random.Generator
+    face: LabelledFace,
+    teacher: LandmarkNetwork,
+    look: Look,
+    offset: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     matrices = [look.random_transform(face.points, face.roll, rng) for _ in range(VIEWS)]
     crops = np.stack([warp(face.gray, matrix, look.crop_size) for matrix in matrices])
-    points, expected = _seen(crops, matrices, teacher, (teacher.sources[0], face.source))
+    points, expected = _seen(
+        crops, matrices, teacher, {teacher.sources[0]: offset, face.source: 0.0}
+    )
     right, left = IBUG68.ocular
     away = face.points - expected
     distance = np.linalg.norm(away, axis=1) / np.linalg.norm(points[right] - points[left])
@@ -80,7 +87,7 @@ def _seen(
     crops: NDArray[np.uint8],
     matrices: Sequence[NDArray[np.float64]],
     teacher: LandmarkNetwork,
-    sources: Sequence[str],
+    offsets: Mapping[str, float],
 ) -> list[NDArray[np.float32]]:
     """Points (68, 2) in the picture, as each label set has them.
 
@@ -89,10 +96,10 @@ def _seen(
     both = np.concatenate([crops, crops[:, :, ::-1]])[:, None].astype(np.float32)
     features, _ = teacher.features(torch.from_numpy(both))
     found = []
-    for source in sources:
+    for source, offset in offsets.items():
         points = teacher.landmarks(features, source).points.numpy()
         size = crops.shape[2]
-        turned = [mirrored(part, size, source) for part in points[len(crops) :]]
+        turned = [mirrored(part, size, offset) for part in points[len(crops) :]]
         mean = (points[: len(crops)] + np.stack(turned)) / 2
         back = [transform(invert(matrix), part) for matrix, part in zip(matrices, mean)]
         found.append(np.asarray(np.mean(back, axis=0), np.float32))

@@ -62,6 +62,8 @@ class TrainSettings:
         label_weights: weight of each label set's losses.
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.
+        label_offset: of the first label set and of relabelled faces, see
+            `kpipe.training.crops.mirrored`; what it leaves of it `kpipe export` measures and adds.
         seed: repeats the run.
     """
 
@@ -80,6 +82,7 @@ class TrainSettings:
     )
     negative_share: float = 0.12
     validation: float = 0.05
+    label_offset: float = 0.0
     seed: int = 0
     loss: LossWeights = field(default_factory=LossWeights)
 
@@ -267,6 +270,7 @@ def train(
         settings.negative_share,
         settings.steps * settings.batch * together.count,
         settings.seed,
+        dict.fromkeys((schemes[0], RELABELLED), settings.label_offset),
     )
     loader = DataLoader(
         stream,

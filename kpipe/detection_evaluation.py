@@ -155,7 +155,7 @@ def matches(
     right = []
     for box in ranked:
         best = max(free, key=lambda k: intersection_over_union(box, labels[k]), default=None)
-        hit = best is not None and intersection_over_union(box, labels[best]) >= min_iou
+        hit = best is not None and bool(intersection_over_union(box, labels[best]) >= min_iou)
         if hit and best is not None:
             free.remove(best)
         right.append(hit)

@@ -46,18 +46,23 @@ def scaled_orthographic(
     return scales.mean(axis=1), np.concatenate([rows, depth[:, None]], axis=1)
 
 
-def head_pose(points: NDArray[np.floating]) -> Pose:
-    """How a head is turned, from its 68 points (68, 2) in pixels.
+def head_angles(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n, 3) yaw, pitch and roll of n heads in degrees, from their points (n, 68, 2) in pixels.
 
     The rotation is taken apart as a turn of the head about its own vertical (yaw), then up or down
     (pitch), then in the plane of the picture (roll): turning the picture changes the roll alone.
     Zero is the average head of the 300-W training set.
     """
-    rotation = scaled_orthographic(mean_face(), np.asarray(points, np.float64)[None])[1][0]
-    yaw = np.arctan2(rotation[2, 0], rotation[2, 2])
-    pitch = -np.arcsin(np.clip(rotation[2, 1], -1, 1))
-    roll = np.arctan2(-rotation[0, 1], rotation[1, 1])
-    return Pose(*(float(angle) for angle in np.rad2deg([yaw, pitch, roll])))
+    _, turned = scaled_orthographic(mean_face(), np.asarray(points, np.float64))
+    yaw = np.arctan2(turned[:, 2, 0], turned[:, 2, 2])
+    pitch = -np.arcsin(np.clip(turned[:, 2, 1], -1, 1))
+    roll = np.arctan2(-turned[:, 0, 1], turned[:, 1, 1])
+    return np.asarray(np.rad2deg(np.stack([yaw, pitch, roll], axis=1)))
+
+
+def head_pose(points: NDArray[np.floating]) -> Pose:
+    """How a head is turned, from its 68 points (68, 2) in pixels: see `head_angles`."""
+    return Pose(*head_angles(np.asarray(points)[None])[0].tolist())
 
 
 def seen_from_front(points: NDArray[np.floating]) -> NDArray[np.float64]:

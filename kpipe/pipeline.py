@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.detector import Detections, Detector
-from kpipe.faces import Face, Faces
-from kpipe.measures import head_pose
+from kpipe.faces import Face, Faces, Pose
+from kpipe.measures import head_angles
 from kpipe.predictor import FIRST_LOOK, FaceSieve, LandmarkPredictor, Prediction
 from kpipe.preprocessor import (
     Pyramid,
@@ -157,9 +157,9 @@ class Pipeline:
             Of all of them, in the same order.
         """
         size = self.predictor.crop_size
-        rolls = np.array([head_pose(points).roll for points in first.points])
-        boxes = [face_box(points, roll) for points, roll in zip(first.points, rolls)]
-        matrices = _framed(Detections(np.reshape(boxes, (-1, 4)), rolls), self.predictor)
+        rolls = head_angles(first.points)[:, 2].astype(np.float32)
+        boxes = face_box(first.points, rolls)
+        matrices = _framed(Detections(boxes, rolls), self.predictor)
         crops = [warp(gray, matrix, size) for matrix in matrices]
         seen = self.predictor(np.reshape(crops, (-1, size, size)).astype(np.uint8))
         return _in_picture(seen, matrices)
@@ -212,7 +212,7 @@ def agreement(first: Landmarks, second: Landmarks) -> NDArray[np.float32]:
     What is a face by accident, such as a fold in a cloth, has points that could be anywhere.
     """
     least = np.minimum(first.scores, second.scores).astype(np.float64).clip(1e-6, 1 - 1e-6)
-    sides = np.array([np.ptp(points, axis=0).max() for points in second.points])
+    sides = np.ptp(second.points, axis=1).max(axis=1)
     spread = second.sigma.mean(axis=1) / np.maximum(sides, 1e-6)
     odds = np.log(least / (1 - least)) - DOUBT * np.maximum(spread - USUAL_SPREAD, 0)
     return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
@@ -238,27 +238,36 @@ def non_maximum_suppression(found: Landmarks, min_score: float, overlap: float) 
     low, high = found.points.min(axis=1), found.points.max(axis=1)
     halves = (high - low).max(axis=1, keepdims=True) / 2
     boxes = np.hstack([(low + high) / 2 - halves, (low + high) / 2 + halves])
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[found.scores[order] >= min_score]
+    boxes = boxes[order]
     kept: list[int] = []
-    for index in np.argsort(-found.scores, kind="stable"):
-        if found.scores[index] < min_score:
-            break
-        if all(intersection_over_union(boxes[index], boxes[k]) <= overlap for k in kept):
-            kept.append(int(index))
-    return np.array(kept, np.intp)
+    gone = np.zeros(len(order), bool)
+    for index in range(len(order)):
+        if not gone[index]:
+            kept.append(index)
+            gone |= intersection_over_union(boxes[index], boxes) > overlap
+    return order[kept]
 
 
-def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """IoU of two boxes (4,) x0, y0, x1, y1."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
-    return shared / union if union > 0 else 0.0
+def intersection_over_union(
+    a: NDArray[np.floating], b: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """(...,) IoU of boxes (..., 4) x0, y0, x1, y1."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.maximum(sides, 0).prod(axis=-1)
+    both = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
+    return np.asarray(shared / np.maximum(both - shared, 1e-12))
 
 
 def _as_faces(found: Landmarks) -> tuple[Face, ...]:
+    angles = head_angles(found.points)
+    boxes = outer_box(found.points, angles[:, 2])
     faces = [
-        Face(outer_box(points, pose.roll), float(score), points, sigma, pose)
-        for points, sigma, score in zip(*found)
-        for pose in [head_pose(points)]
+        Face(box, float(score), points, sigma, Pose(*pose))
+        for box, score, points, sigma, pose in zip(
+            boxes, found.scores, found.points, found.sigma, angles.tolist()
+        )
     ]
     return tuple(sorted(faces, key=lambda face: -face.size))

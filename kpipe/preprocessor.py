@@ -23,42 +23,54 @@ CROP_MARGIN = 1.45
 """Side of the crop over the side of the face's box."""
 
 
-def face_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.float32]:
-    """The square box of a face from its landmarks.
+def face_box(
+    points: NDArray[np.floating], roll: float | NDArray[np.floating] = 0.0
+) -> NDArray[np.float32]:
+    """The square box of a face from its landmarks, or of many faces at once.
 
     Args:
-        points: (n, 2), pixels.
-        roll: degrees; the box's sides stand along and across a face turned by so much, as the crop
-            does. The box that comes back is that square turned upright about its centre.
+        points: (..., n, 2), pixels.
+        roll: (...,) degrees; the box's sides stand along and across a face turned by so much, as
+            the crop does. The box that comes back is that square turned upright about its centre.
 
     Returns:
-        (4,) float32: x0, y0, x1, y1.
+        (..., 4) float32: x0, y0, x1, y1.
     """
-    angle = np.deg2rad(roll)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    along = _direction(roll)
+    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    turn = np.stack([along, across], axis=-1)
     upright = np.asarray(points, np.float64) @ turn
-    low, high = upright.min(axis=0), upright.max(axis=0)
-    centre = turn @ ((low + high) / 2)
-    half = (high - low).max() / 2
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+    low, high = upright.min(axis=-2), upright.max(axis=-2)
+    centre = (turn @ ((low + high) / 2)[..., None])[..., 0]
+    half = (high - low).max(axis=-1, keepdims=True) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
 
 
-def outer_box(points: NDArray[np.floating], roll: float = 0.0) -> NDArray[np.float32]:
+def outer_box(
+    points: NDArray[np.floating], roll: float | NDArray[np.floating] = 0.0
+) -> NDArray[np.float32]:
     """The square around the whole face, forehead to chin: what labels of detection call its box.
 
     Args:
-        points: (n, 2), pixels.
-        roll: of the head, degrees: where its top is.
+        points: (..., n, 2), pixels.
+        roll: (...,) of the head, degrees: where its top is.
 
     Returns:
-        (4,) float32: x0, y0, x1, y1.
+        (..., 4) float32: x0, y0, x1, y1.
     """
     box = face_box(points, roll)
-    side = float(box[2] - box[0])
-    angle = np.deg2rad(roll)
-    centre = (box[:2] + box[2:]) / 2 + FOREHEAD * side * np.array([np.sin(angle), -np.cos(angle)])
+    side = box[..., 2:3] - box[..., 0:1]
+    along = _direction(roll)
+    up = np.stack([along[..., 1], -along[..., 0]], axis=-1)
+    centre = (box[..., :2] + box[..., 2:]) / 2 + FOREHEAD * side * up
     half = OUTER_SCALE * side / 2
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+    return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+
+
+def _direction(degrees: float | NDArray[np.floating]) -> NDArray[np.float64]:
+    """(..., 2) unit vectors, clockwise from the x axis."""
+    angle = np.deg2rad(np.asarray(degrees, np.float64))
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 def crop_transform(

@@ -78,27 +78,16 @@ class Canvas:
         places = (np.asarray(points, np.float64) - self.corner + 0.5) * self.zoom - 0.5
         return np.asarray(np.round(places * 2**_FRACTION), np.int32)
 
-    def line(
-        self, points: NDArray[np.floating], closed: bool, colour: Colour, width: float
-    ) -> None:
-        """Through points (n, 2)."""
+    def line(self, places: NDArray[np.int32], closed: bool, colour: Colour, width: float) -> None:
+        """Through places (n, 2), see `at`, so many picture pixels wide."""
         thickness = max(round(width * self.zoom), 1)
-        places = [self.at(points)]
-        cv2.polylines(self.pixels, places, closed, colour, thickness, cv2.LINE_AA, _FRACTION)
+        cv2.polylines(self.pixels, [places], closed, colour, thickness, cv2.LINE_AA, _FRACTION)
 
-    def dots(
-        self,
-        centres: NDArray[np.floating],
-        radius: float,
-        colour: Colour,
-        hollow: NDArray[np.bool_],
-    ) -> None:
-        """On points (n, 2); of some (n,) only the rim."""
+    def dot(self, place: tuple[int, int], radius: float, colour: Colour, hollow: bool) -> None:
+        """On a place, see `at`, or only its rim; the radius in picture pixels."""
         size = round(radius * self.zoom * 2**_FRACTION)
-        rim = max(round(radius * self.zoom / 3), 1)
-        for centre, empty in zip(self.at(centres).tolist(), hollow.tolist()):
-            thickness = rim if empty else cv2.FILLED
-            cv2.circle(self.pixels, centre, size, colour, thickness, cv2.LINE_AA, _FRACTION)
+        thickness = max(round(radius * self.zoom / 3), 1) if hollow else cv2.FILLED
+        cv2.circle(self.pixels, place, size, colour, thickness, cv2.LINE_AA, _FRACTION)
 
     def text(
         self, words: str, left_base: NDArray[np.floating], height: float, colour: Colour
@@ -137,25 +126,26 @@ def draw_boxes(canvas: Canvas, subject: Subject, style: Style) -> None:
     """The square around the whole face."""
     x0, y0, x1, y1 = subject.face.box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    canvas.line(corners, True, style.palette["box"], _stroke(subject.face))
+    canvas.line(canvas.at(corners), True, style.palette["box"], _stroke(subject.face))
 
 
 def draw_lines(canvas: Canvas, subject: Subject, style: Style) -> None:
     """The face parts as lines, each in its colour."""
-    points, stroke = subject.face.points, _stroke(subject.face)
+    places, stroke = canvas.at(subject.face.points), _stroke(subject.face)
     for line in subject.scheme.polylines:
         colour = style.palette[line.group]
-        canvas.line(points[list(line.indices)], line.closed, colour, stroke)
+        canvas.line(places[list(line.indices)], line.closed, colour, stroke)
 
 
 def draw_points(canvas: Canvas, subject: Subject, style: Style) -> None:
     """A dot on each point, hollow where the network is unsure."""
     face = subject.face
     radius = max(face.size / 110, 0.5)
-    hollow = face.sigma > UNCERTAIN * face.size
+    hollow = (face.sigma > UNCERTAIN * face.size).tolist()
+    places = canvas.at(face.points).tolist()
     for group, indices in subject.scheme.groups.items():
-        chosen = list(indices)
-        canvas.dots(face.points[chosen], radius, style.palette[group], hollow[chosen])
+        for index in indices:
+            canvas.dot(places[index], radius, style.palette[group], hollow[index])
 
 
 def draw_numbers(canvas: Canvas, subject: Subject, style: Style) -> None:
@@ -220,7 +210,8 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
     x1, y1 = np.clip(np.ceil(extent.max(axis=0) + reach), 0, (width, height)).astype(int)
     if x0 >= x1 or y0 >= y1:
         return
-    zoom = int(np.clip(np.ceil(400 / max(face.size, 1.0)), 1, 8))
+    finest, most = (400, 8) if WORDS.intersection(style.draw) else (200, 2)
+    zoom = int(np.clip(np.ceil(finest / max(face.size, 1.0)), 1, most))
     part = picture[y0:y1, x0:x1]
     larger = (int(x1 - x0) * zoom, int(y1 - y0) * zoom)
     enlarged = np.asarray(cv2.resize(part, larger, interpolation=cv2.INTER_NEAREST), np.uint8)

@@ -17,7 +17,7 @@ FIRST_LOOK = "models/first_look.onnx"
 SECOND_LOOK = "models/landmarks.onnx"
 """The packaged networks: `kpipe.pipeline` says what each is for."""
 
-BATCH, SIEVED = 32, 256
+BATCH, SIEVED = 8, 256
 """Crops a run of a network of points, or of a sieve: memory does not grow with their number."""
 
 

@@ -293,7 +293,10 @@ class _Job:
             table.add(lines)
         # Counted here: to ask the journal would take longer than the work.
         problems = tuple(done.error for done in results if done.error is not None)
-        faces = [len(json.loads(line)["faces"]) for line in lines]
+        faces = [
+            len(json.loads(line)["faces"]) if done.same else done.faces
+            for done, line in zip(results, lines)
+        ]
         counts = (0, len(results), sum(faces), faces.count(0) - len(problems), len(problems))
         self._totals = Totals(*(a + b for a, b in zip(self._totals, counts)))
         self._tell(problems)

@@ -101,9 +101,9 @@ class LocalEngine:
             if ended and not waiting and not any(worker.tasks for worker in self._workers):
                 return
             answers: list[tuple[Task, Answer]] = []
-            wait([worker.pipe for worker in self._workers], TICK)
+            ready = wait([worker.pipe for worker in self._workers], TICK)
             for worker in list(self._workers):
-                answers += worker.answers()
+                answers += worker.answer() if worker.pipe in ready else []
                 reason = worker.dead or self._overdue(worker)
                 if reason is not None:
                     answers += self._bury(worker, reason, waiting)
@@ -189,23 +189,21 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.pipe.send(task)
 
-    def answers(self) -> list[tuple[Task, Answer]]:
-        """What it has answered since it was asked last."""
-        answers: list[tuple[Task, Answer]] = []
+    def answer(self) -> list[tuple[Task, Answer]]:
+        """What it answers, once its pipe is ready: nothing if it has only loaded, or died."""
         try:
-            while self.pipe.poll():
-                answer = self.pipe.recv()
-                self._begin()
-                if isinstance(answer, _Loaded):
-                    self.loaded = True
-                elif isinstance(answer, Exception):
-                    raise answer
-                else:
-                    answers.append((self.tasks.popleft(), answer))
+            answer = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(5)
             self.dead = _cause(self._process.exitcode)
-        return answers
+            return []
+        self._begin()
+        if isinstance(answer, _Loaded):
+            self.loaded = True
+            return []
+        if isinstance(answer, Exception):
+            raise answer
+        return [(self.tasks.popleft(), answer)]
 
     def _begin(self) -> None:
         self.since, self.busy = time.monotonic(), _processor_time(self._process.pid)[1]

@@ -103,10 +103,12 @@ class Pipeline:
         pyramid = Pyramid(gray)
         if candidates is None:
             candidates = self._glance(pyramid, self.detector(gray))
-        found = self._first_look(pyramid, candidates)
+        found = self._first_look(pyramid, candidates, self.min_score)
         # A face is never more probable than at its first look.
         first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
-        second = self.second_look(gray, first)
+        second = self.second_look(gray, first, self.min_score)
+        sure = np.flatnonzero(second.scores >= self.min_score)
+        first, second = first.take(sure), second.take(sure)
         faces = second._replace(scores=agreement(first, second))
         # Two candidates can settle on one face: the second look shows it.
         chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
@@ -134,34 +136,40 @@ class Pipeline:
         """
         return self._glance(Pyramid(gray), detections)
 
-    def first_look(self, gray: NDArray[np.uint8], detections: Detections) -> Landmarks:
+    def first_look(
+        self, gray: NDArray[np.uint8], detections: Detections, least: float = 0.0
+    ) -> Landmarks:
         """Points in the boxes that a detector gave.
 
         Args:
             gray: picture (h, w) uint8.
             detections: n candidates.
+            least: probability below which points are not wanted.
 
         Returns:
-            Of all of them, in the same order.
+            Of all of them, in the same order; points and sigma that are not wanted may be NaN.
         """
-        return self._first_look(Pyramid(gray), detections)
+        return self._first_look(Pyramid(gray), detections, least)
 
-    def second_look(self, gray: NDArray[np.uint8], first: Landmarks) -> Landmarks:
+    def second_look(
+        self, gray: NDArray[np.uint8], first: Landmarks, least: float = 0.0
+    ) -> Landmarks:
         """Points in upright crops framed by the points of a first look.
 
         Args:
             gray: picture (h, w) uint8.
             first: what was seen of n faces.
+            least: probability below which points are not wanted.
 
         Returns:
-            Of all of them, in the same order.
+            Of all of them, in the same order; points and sigma that are not wanted may be NaN.
         """
         size = self.predictor.crop_size
         rolls = head_angles(first.points)[:, 2].astype(np.float32)
         boxes = face_box(first.points, rolls)
         matrices = _framed(Detections(boxes, rolls), self.predictor)
         crops = [warp(gray, matrix, size) for matrix in matrices]
-        seen = self.predictor(np.reshape(crops, (-1, size, size)).astype(np.uint8))
+        seen = self.predictor(np.reshape(crops, (-1, size, size)).astype(np.uint8), least)
         return _in_picture(seen, matrices)
 
     def _glance(self, pyramid: Pyramid, detections: Detections) -> Detections:
@@ -171,9 +179,9 @@ class Pipeline:
         chosen = seen >= min(POSSIBLE, self.min_score)
         return Detections(detections.boxes[chosen], detections.rolls[chosen])
 
-    def _first_look(self, pyramid: Pyramid, detections: Detections) -> Landmarks:
+    def _first_look(self, pyramid: Pyramid, detections: Detections, least: float) -> Landmarks:
         matrices = _framed(_checked(detections), self.first)
-        seen = self.first(pyramid.crops(matrices, self.first.crop_size))
+        seen = self.first(pyramid.crops(matrices, self.first.crop_size), least)
         return _in_picture(seen, matrices)
 
 
@@ -235,12 +243,9 @@ def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def non_maximum_suppression(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
     """Indices of the probable faces, the most probable first, without those that overlap it."""
-    low, high = found.points.min(axis=1), found.points.max(axis=1)
-    halves = (high - low).max(axis=1, keepdims=True) / 2
-    boxes = np.hstack([(low + high) / 2 - halves, (low + high) / 2 + halves])
     order = np.argsort(-found.scores, kind="stable")
     order = order[found.scores[order] >= min_score]
-    boxes = boxes[order]
+    boxes = face_box(found.points[order])
     kept: list[int] = []
     gone = np.zeros(len(order), bool)
     for index in range(len(order)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ PROPOSALS = "models/proposals.onnx"
 
 STRIDE = 8
 """Pixels from one cell of the network's map to the next."""
+
+COARSEST = 16
+"""Pixels from one cell to the next of the coarsest map within the network: sides of its pictures
+are whole numbers of these."""
 
 OCTAVE = (16.0, 32.0)
 """Sides of the faces that one pass answers to, pixels."""
@@ -77,47 +82,67 @@ class ProposalDetector:
         smallest = self.min_face
         if smallest < 1:
             smallest = max(smallest * max(gray.shape), SMALLEST)
-        found = [np.zeros((0, 6))]
-        reduction = smallest / OCTAVE[0]
-        level, (width, height) = _averaged(gray, int(reduction))
-        while True:
-            size = (max(round(width / reduction), 1), max(round(height / reduction), 1))
-            if size != (level.shape[1], level.shape[0]):
-                # By a factor of 2 at most, where linear interpolation is as good as averaging.
-                level = np.asarray(cv2.resize(level, size), np.uint8)
-            places = self._look(level)
-            factors = np.array([width / size[0], height / size[1]])
-            places[:, :2] = (places[:, :2] + 0.5) * factors - 0.5
-            places[:, 2] *= factors.mean()
-            found.append(places)
-            if max(size) < OCTAVE[0]:
-                break
-            reduction *= 2
-        boxes, rolls = _detections(_merged(np.concatenate(found), self.limit))
+        cells = [
+            self._look(level, factors) for level, factors in _octaves(gray, smallest / OCTAVE[0])
+        ]
+        places = _places(np.concatenate(cells, axis=1, dtype=np.float64))
+        boxes, rolls = _detections(_merged(places, self.limit))
         wanted = np.abs(rolls) <= self.max_roll
         return Detections(boxes[wanted], rolls[wanted])
 
-    def _look(self, gray: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(n, 6): x, y, side, roll, how sure of it, score; the candidates of one octave."""
+    def _look(self, gray: NDArray[np.uint8], factors: tuple[float, float]) -> NDArray[np.floating]:
+        """The probable cells of one octave.
+
+        Returns:
+            (10, n): the six maps there, column and row, and the factors, across and down, by which
+            the octave is reduced.
+        """
         height, width = gray.shape
-        right, bottom = (-(side + 2 * BORDER) % STRIDE for side in (width, height))
+        right, bottom = (-(side + 2 * BORDER) % COARSEST for side in (width, height))
         framed = cv2.copyMakeBorder(
             gray, BORDER, BORDER + bottom, BORDER, BORDER + right, cv2.BORDER_REPLICATE
         )
         maps = self._session.run(["maps"], {"crops": framed[None, None]})[0][0]
         rows, columns = np.nonzero(maps[0] >= self.min_score)
-        score, x, y, size, cosine, sine = maps[:, rows, columns].astype(np.float64)
-        middle = (STRIDE - 1) / 2 - BORDER
-        return np.column_stack(
-            [
-                (columns + x) * STRIDE + middle,
-                (rows + y) * STRIDE + middle,
-                NOMINAL_SIDE * np.exp(np.clip(size, -1, 1)),
-                np.rad2deg(np.arctan2(sine, cosine)),
-                np.hypot(cosine, sine),
-                score,
-            ]
-        )
+        found = np.empty((10, len(rows)), np.float32)
+        found[:6] = maps[:, rows, columns]
+        found[6], found[7] = columns, rows
+        found[8:] = np.reshape(factors, (2, 1))
+        return found
+
+
+def _octaves(
+    gray: NDArray[np.uint8], reduction: float
+) -> Iterator[tuple[NDArray[np.uint8], tuple[float, float]]]:
+    """The picture reduced by a factor and ever further by halves, until a face that fills it is in
+    the octave; each with the exact factors, across and down.
+    """
+    level, (width, height) = _averaged(gray, int(reduction))
+    while True:
+        size = (max(round(width / reduction), 1), max(round(height / reduction), 1))
+        if size != (level.shape[1], level.shape[0]):
+            # By a factor of 2 at most, where linear interpolation is as good as averaging.
+            level = np.asarray(cv2.resize(level, size), np.uint8)
+        yield level, (width / size[0], height / size[1])
+        if max(size) <= OCTAVE[1]:
+            return
+        reduction *= 2
+
+
+def _places(cells: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n, 6): x, y, side, roll, how sure of it, score; of cells (10, n), see `_look`."""
+    score, x, y, size, cosine, sine, columns, rows, across, down = cells
+    middle = STRIDE / 2 - BORDER
+    return np.column_stack(
+        [
+            ((columns + x) * STRIDE + middle) * across - 0.5,
+            ((rows + y) * STRIDE + middle) * down - 0.5,
+            NOMINAL_SIDE * np.exp(np.clip(size, -1, 1)) * (across + down) / 2,
+            np.rad2deg(np.arctan2(sine, cosine)),
+            np.hypot(cosine, sine),
+            score,
+        ]
+    )
 
 
 def _averaged(gray: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:

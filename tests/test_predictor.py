@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kpipe import Faces
 from kpipe.predictor import BATCH, FaceSieve, LandmarkPredictor, ModelError
+from kpipe.preprocessor import crop_transform, face_box, to_gray, warp
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,28 @@ def test_a_batch_gives_what_each_crop_gives_alone(predictor: LandmarkPredictor) 
         alone = predictor(crops[index : index + 1])
         assert together.points[index] == pytest.approx(alone.points[0], abs=0.05)
         assert together.sigma[index] == pytest.approx(alone.sigma[0], rel=0.05)
+
+
+def test_points_of_what_is_hardly_a_face_are_left_out(
+    predictor: LandmarkPredictor, portrait: np.ndarray, portrait_faces: Faces
+) -> None:
+    """As many as are not wanted, in whichever run, and the others are what they were."""
+    side = predictor.crop_size
+    crops = np.random.default_rng(0).integers(0, 256, (BATCH + 3, side, side), np.uint8)
+    face = portrait_faces[0]
+    matrix = crop_transform(face_box(face.points), 0.0, side, predictor.crop_margin)
+    crops[5] = crops[BATCH] = warp(to_gray(portrait), matrix, side)
+    every = predictor(crops)
+    assert (every.face >= 0.5).nonzero()[0].tolist() == [5, BATCH]
+    assert np.isfinite(every.points).all() and np.isfinite(every.sigma).all()
+    wanted = predictor(crops, 0.5)
+    assert wanted.face == pytest.approx(every.face, abs=1e-4)
+    for index in (5, BATCH):
+        assert wanted.points[index] == pytest.approx(every.points[index], abs=0.05)
+        assert wanted.sigma[index] == pytest.approx(every.sigma[index], rel=0.05)
+    assert np.isnan(wanted.points).all(axis=(1, 2)).sum() == len(crops) - 2
+    # Where none is a face, the most probable one may be there.
+    assert np.isnan(predictor(crops[:5], 0.5).points).all(axis=(1, 2)).sum() >= 4
 
 
 def test_no_crops(predictor: LandmarkPredictor) -> None:

@@ -14,6 +14,7 @@ from kpipe.training.crops import NOTHING, EmptyPhoto, LabelledFace  # noqa: E402
 from kpipe.training.proposals import (  # noqa: E402
     ProposalNetwork,
     SceneStream,
+    blockwise,
     export,
     loss,
     train,
@@ -82,6 +83,27 @@ def test_a_trained_network_finds_the_faces_it_saw(
     resumed = train(faces, [], tmp_path / "run", steps=150, batch=16, ema_decay=0.9, workers=0)
     for a, b in zip(network.parameters(), resumed.parameters()):
         assert torch.equal(a, b)
+
+
+def test_a_convolution_over_blocks_is_the_same() -> None:
+    """The exported stem is two such: rows of pixels, then rows of channels, hold a block."""
+    torch.manual_seed(0)
+    for channels, side in ((1, 4), (3, 4), (12, 2)):
+        convolution = torch.nn.Conv2d(channels, 5, 3, stride=2, padding=1)
+        picture = torch.rand(2, channels, 16, 24)
+        blocks = as_blocks(picture, side)
+        padded = torch.nn.functional.pad(blocks, (1, 0, 1, 0))
+        with torch.no_grad():
+            found = blockwise(convolution, side)(padded)
+            wanted = as_blocks(convolution(picture), side // 2)
+        assert found.shape == wanted.shape
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def as_blocks(picture: torch.Tensor, side: int) -> torch.Tensor:
+    count, channels, height, width = picture.shape
+    cut = picture.reshape(count, channels, height // side, side, width // side, side)
+    return cut.permute(0, 3, 5, 1, 2, 4).reshape(count, -1, height // side, width // side)
 
 
 def test_the_network_is_fully_convolutional() -> None:

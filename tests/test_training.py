@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 
 from kpipe.datasets import DatasetError, read_samples  # noqa: E402
 from kpipe.detector import Detections  # noqa: E402
@@ -372,6 +373,14 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     assert found.points == pytest.approx(expected.points.numpy() + (0.4, 0), abs=1e-3)
     assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
     assert found.face == pytest.approx(expected.face.sigmoid().numpy(), abs=1e-4)
+
+    model = onnx.load(tmp_path / "n.onnx")
+    model.graph.input[1].name = "most"
+    for node in model.graph.node:
+        node.input[:] = ["most" if name == "least" else name for name in node.input]
+    onnx.save(model, tmp_path / "old.onnx")
+    with pytest.raises(ModelError, match="of an older kpipe"):
+        LandmarkPredictor(tmp_path / "old.onnx")
 
 
 def test_a_glance_is_exported_as_a_face_score(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def train(
     from kpipe.proposals import ProposalDetector
     from kpipe.training.crops import EmptyPhoto
     from kpipe.training.looks import LOOKS
+    from kpipe.training.loss import FACE_FIRST, LossWeights
     from kpipe.training.network import SIZES
     from kpipe.training.relabel import relabelled
     from kpipe.training.train import (
@@ -155,6 +156,7 @@ def train(
         validation=validation,
         label_offset=label_offset,
         seed=seed,
+        loss=LossWeights() if LOOKS[look].points else FACE_FIRST,
     )
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None

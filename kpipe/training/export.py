@@ -137,13 +137,17 @@ class _Exported(nn.Module):
         self.centres = cell_centres(side // STRIDE, side // STRIDE) + moved
         self.factor = calibration.factor
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, deepest = self.network.features(crops.float())
+    def forward(self, crops: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        levels = self.network.levels(crops.float())
+        face = self.network.face_logit(levels[-1]).sigmoid()
+        # The most probable one always: ONNX Runtime does not multiply empty matrices.
+        likely = (face >= torch.minimum(least, face.max())).nonzero().squeeze(1)
+        features = self.network.merged([level[likely] for level in levels])
         flat = features.reshape(-1, features.shape[1], self.cells)
         weights = (self.heatmaps @ flat).softmax(dim=2)
         gathered = (flat @ weights.transpose(1, 2)).transpose(1, 2)
         sigma = self.network.log_sigma(gathered).exp() * self.factor
-        return weights @ self.centres, sigma, self.network.face_logit(deepest).sigmoid()
+        return weights @ self.centres, sigma, face
 
 
 class _FaceScore(nn.Module):
@@ -154,7 +158,7 @@ class _FaceScore(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor) -> Tensor:
-        _, deepest = self.network.features(crops.float())
+        deepest = self.network.levels(crops.float())[-1]
         return self.network.face_logit(deepest).sigmoid()
 
 
@@ -168,9 +172,10 @@ def export(
 ) -> None:
     """Writes an ONNX file.
 
-    Input `crops` (n, 1, side, side) uint8; outputs `points` (n, 68, 2) and `sigma` (n, 68), crop
-    pixels, and `face` (n,), a probability; of a look without points `face` alone. How crops are cut
-    and the bounds of sigma are in its metadata.
+    Inputs `crops` (n, 1, side, side) uint8 and `least`, a probability; outputs `face` (n,),
+    probabilities, and of the m crops that are at least as probable `points` (m, 68, 2) and `sigma`
+    (m, 68), crop pixels. Of a look without points `crops` and `face` alone. How crops are cut and
+    the bounds of sigma are in its metadata.
 
     Args:
         network: trained.
@@ -187,21 +192,24 @@ def export(
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     network = copy.deepcopy(network).cpu().eval()
     module: nn.Module = _FaceScore(network)
-    outputs = ["face"]
+    crop = torch.zeros(1, 1, look.crop_size, look.crop_size, dtype=torch.uint8)
+    inputs: dict[str, Tensor] = {"crops": crop}
+    axes = {"crops": {0: "n"}, "face": {0: "n"}}
     if look.points:
         module = _Exported(network, look.crop_size, calibration)
-        outputs = ["points", "sigma", "face"]
+        inputs["least"] = torch.zeros(())
+        axes = {"points": {0: "m"}, "sigma": {0: "m"}, **axes}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (torch.zeros(1, 1, look.crop_size, look.crop_size, dtype=torch.uint8),),
+            tuple(inputs.values()),
             buffer,  # type: ignore[arg-type]
             dynamo=False,
-            input_names=["crops"],
-            output_names=outputs,
-            dynamic_axes={name: {0: "n"} for name in ("crops", *outputs)},
+            input_names=list(inputs),
+            output_names=[name for name in axes if name not in inputs],
+            dynamic_axes=axes,
             opset_version=17,
         )
     model = onnx.load_from_string(buffer.getvalue())

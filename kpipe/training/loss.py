@@ -20,6 +20,11 @@ class LossWeights:
     face: float = 1.0
 
 
+FACE_FIRST = LossWeights(coordinates=0.1, heatmap=0.03, error=0.0)
+"""For a network of which the face score alone is wanted: that there are points teaches it what a
+face is, but where they are need not be learned well."""
+
+
 def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[Tensor, ...]:
     """Losses of each face against its points (n, 68, 2), crop pixels.
 

@@ -7,6 +7,7 @@ deepest features say whether this is a face at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,17 +150,27 @@ class LandmarkNetwork(nn.Module):
 
     def features(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """The pyramid's features at stride 4, and the encoder's at stride 32."""
+        levels = self.levels(crops)
+        return self.merged(levels), levels[-1]
+
+    def levels(self, crops: Tensor) -> list[Tensor]:
+        """The encoder's features at strides 4, 8, 16 and 32."""
         x = self.stem(normalise(crops))
         levels = []
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
+        return levels
+
+    def merged(self, levels: Sequence[Tensor]) -> Tensor:
+        """The pyramid's features at stride 4, from the encoder's."""
         merged = self.lateral[-1](levels[-1])
         for lateral, level in zip(self.lateral[-2::-1], levels[-2::-1]):
             merged = lateral(level) + functional.interpolate(
                 merged, scale_factor=2.0, mode="nearest"
             )
-        return self.smooth(functional.relu(merged)), levels[-1]
+        smooth: Tensor = self.smooth(functional.relu(merged))
+        return smooth
 
 
 def cell_centres(height: int, width: int) -> Tensor:

@@ -1,11 +1,11 @@
 """How fast a folder is done: what the README and docs/scaling.md say of `kpipe batch`.
 
-    python benchmarks/batch.py FOLDER             # photographs a second, against floor and annotate
-    python benchmarks/batch.py FOLDER --size own --count 100
+    python benchmarks/batch.py FOLDER...          # photographs a second, against floor and annotate
+    python benchmarks/batch.py FOLDER... --size 640x480
     python benchmarks/batch.py --names 1000000    # memory and time to look through so many files
 
-FOLDER: any photographs; they are cut and scaled to JPEG files of 640x480, or another --size, in a
-folder of their own. Of their own size they are not cut.
+FOLDER: any photographs; they become JPEG files in a folder of their own, each as often as it takes
+to have --count of them, and with --size cut and scaled to one size.
 Rates are of runs in turn, so that all suffer alike from whatever else the machine does; the start
 of the workers is part of them, as it is for whoever waits. On a busy machine compare by the
 processor time of a photograph.
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -38,18 +38,18 @@ many there are."""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("folder", type=Path, nargs="*")
     parser.add_argument("--count", type=int, default=1000, help="photographs in the folder")
-    parser.add_argument("--size", default="640x480", help="of each, WIDTHxHEIGHT or own")
+    parser.add_argument("--size", default="own", help="of each, WIDTHxHEIGHT or own")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--names", type=int, help="only look through so many empty files")
-    parser.add_argument("options", nargs="*", help="further options of kpipe batch, after --")
+    parser.add_argument("--options", default="", help="further options of kpipe batch")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.names:
             names(Path(scratch), arguments.names)
-        elif arguments.folder is None:
+        elif not arguments.folder:
             parser.error("name a folder of photographs, or --names")
         else:
             rates(Path(scratch), arguments)
@@ -60,7 +60,7 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     photos = scratch / "photos"
     size = None if arguments.size == "own" else tuple(map(int, arguments.size.split("x")))
     make_photos(arguments.folder, photos, arguments.count, size)
-    workers, options = arguments.workers, arguments.options
+    workers, options = arguments.workers, arguments.options.split()
 
     def batch(count: int, *more: str) -> Callable[[], None]:
         command = ["batch", str(photos), "-o", str(scratch / "out"), "--quiet"]
@@ -110,11 +110,13 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
     )
 
 
-def make_photos(source: Path, target: Path, count: int, size: tuple[int, ...] | None) -> None:
-    """A folder of so many photographs of one size, from those below another folder."""
+def make_photos(
+    sources: Sequence[Path], target: Path, count: int, size: tuple[int, ...] | None
+) -> None:
+    """A folder of so many photographs, from those below other folders."""
     target.mkdir()
     made: list[Path] = []
-    for path in sorted(source.rglob("*")):
+    for path in sorted(path for source in sources for path in source.rglob("*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png") and len(made) < count:
             try:
                 picture = Image.fromarray(read_photo(path).image)
@@ -125,7 +127,7 @@ def make_photos(source: Path, target: Path, count: int, size: tuple[int, ...] | 
                 picture = ImageOps.fit(picture, (size[0], size[1]), centering=(0.5, 0.3))
             picture.save(made[-1], quality=90)
     if not made:
-        sys.exit(f"{source}: no photographs in it")
+        sys.exit(f"{', '.join(map(str, sources))}: no photographs in it")
     for number in range(len(made), count):
         shutil.copy(made[number % len(made)], target / f"{number:06d}.jpg")
 

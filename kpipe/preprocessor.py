@@ -160,6 +160,10 @@ def warp(
     return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)
 
 
+OPENCV_LIMIT = 32_767
+"""Sides from which on OpenCV cuts no crop out of a picture, but only out of a part of it."""
+
+
 class Pyramid:
     """A gray picture and halves of it, made when first needed: cutting many crops out of a large
     picture then costs no more than out of a small one.
@@ -191,15 +195,11 @@ class Pyramid:
         factor = 2.0 ** level[:, None]
         linear = matrices[:, :, :2] * factor[:, :, None]
         offset = matrices[:, :, 2] + matrices[:, :, :2].sum(axis=2) * (factor - 1) / 2
-        # OpenCV takes no picture of more than 32,767 pixels a side: only the part that is needed.
-        outline = np.array([[0, 0], [size, 0], [0, size], [size, size]])
-        corners = (outline - offset[:, None]) @ np.linalg.inv(linear).transpose(0, 2, 1)
-        limits = np.array([self.levels[k].shape[::-1] for k in level]).reshape(-1, 2)
-        low = np.clip(np.floor(corners.min(axis=1)) - 2, 0, limits).astype(int)
-        high = np.clip(np.ceil(corners.max(axis=1)) + 2, 0, limits).astype(int)
-        shifted = np.concatenate([linear, offset[..., None] + linear @ low[..., None]], axis=2)
-        crops = np.zeros((len(matrices), size, size), np.uint8)
-        for crop, k, matrix, (x0, y0), (x1, y1) in zip(crops, level, shifted, low, high):
-            if x0 < x1 and y0 < y1:
-                cv2.warpAffine(self.levels[k][y0:y1, x0:x1], matrix, (size, size), dst=crop)
+        placed = np.concatenate([linear, offset[..., None]], axis=2)
+        crops = np.empty((len(matrices), size, size), np.uint8)
+        for crop, k, matrix in zip(crops, level.tolist(), placed):
+            if max(self.levels[k].shape) < OPENCV_LIMIT:
+                cv2.warpAffine(self.levels[k], matrix, (size, size), dst=crop)
+            else:
+                crop[:] = warp(self.levels[k], matrix, size)
         return crops

@@ -18,10 +18,6 @@ PROPOSALS = "models/proposals.onnx"
 STRIDE = 8
 """Pixels from one cell of the network's map to the next."""
 
-COARSEST = 16
-"""Pixels from one cell to the next of the coarsest map within the network: sides of its pictures
-are whole numbers of these."""
-
 OCTAVE = (16.0, 32.0)
 """Sides of the faces that one pass answers to, pixels."""
 
@@ -36,8 +32,14 @@ is at least so probable. A network that wavers between two ways predicts their m
 WAYS = (0.0, 180.0, 90.0, -90.0)
 """Degrees added to a doubtful roll."""
 
-COMPARED = 2000
-"""Most candidates, the most probable ones, among which those that say the same are looked for."""
+PROBABLE, FOR_EACH = 0.3, 3
+"""A place at least so probable is taken for a face, and for each there may be so many more."""
+
+USUAL_AREA = (40 * OCTAVE[0]) ** 2
+"""Pixels of the finest octave, at most, where the smallest face is 1/40 of the longer side."""
+
+COMPARED = 200
+"""Places that are compared at once."""
 
 BORDER = 16
 """Pixels around the picture: a face may be cut by its edge, or larger than it."""
@@ -52,7 +54,8 @@ class ProposalDetector:
             1 a share of the picture's longer side, but then at least `SMALLEST`.
         max_roll: degrees; heads turned further in the plane of the picture are left out.
         min_score: least probability of a candidate.
-        limit: most places in a picture, the most probable ones.
+        limit: most places in a picture, the most probable ones, besides `FOR_EACH` for each face
+            that there probably is; more, where faces below 1/40 of the longer side are wanted.
         threads: of the network; 0 for all cores.
 
     Raises:
@@ -65,8 +68,8 @@ class ProposalDetector:
         *,
         min_face: float = 1 / 40,
         max_roll: float = 180.0,
-        min_score: float = 0.05,
-        limit: int = 200,
+        min_score: float = 0.03,
+        limit: int = 40,
         threads: int = 0,
     ) -> None:
         self._session = open_session(model or packaged(PROPOSALS), threads)
@@ -82,11 +85,11 @@ class ProposalDetector:
         smallest = self.min_face
         if smallest < 1:
             smallest = max(smallest * max(gray.shape), SMALLEST)
-        cells = [
-            self._look(level, factors) for level, factors in _octaves(gray, smallest / OCTAVE[0])
-        ]
+        octaves = list(_octaves(gray, smallest / OCTAVE[0]))
+        cells = [self._look(level, factors) for level, factors in octaves]
         places = _places(np.concatenate(cells, axis=1, dtype=np.float64))
-        boxes, rolls = _detections(_merged(places, self.limit))
+        limit = self.limit * max(octaves[0][0].size / USUAL_AREA, 1.0)
+        boxes, rolls = _detections(_merged(places, round(limit)))
         wanted = np.abs(rolls) <= self.max_roll
         return Detections(boxes[wanted], rolls[wanted])
 
@@ -98,7 +101,7 @@ class ProposalDetector:
             the octave is reduced.
         """
         height, width = gray.shape
-        right, bottom = (-(side + 2 * BORDER) % COARSEST for side in (width, height))
+        right, bottom = (-(side + 2 * BORDER) % STRIDE for side in (width, height))
         framed = cv2.copyMakeBorder(
             gray, BORDER, BORDER + bottom, BORDER, BORDER + right, cv2.BORDER_REPLICATE
         )
@@ -161,20 +164,39 @@ def _averaged(gray: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], 
 
 
 def _merged(places: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
-    """The most probable candidates, without those that say the same as a more probable one."""
-    places = places[np.argsort(-places[:, 5], kind="stable")][:COMPARED]
-    x, y, side = places[:, :3].astype(np.float32).T
-    size, reach = np.log(side), 0.3 * side[:, None]
-    near = np.abs(np.subtract.outer(x, x)) < reach
-    near &= np.abs(np.subtract.outer(y, y)) < reach
-    near &= np.abs(np.subtract.outer(size, size)) < 0.4
-    kept: list[int] = []
-    said = np.zeros(len(places), bool)
-    for index in range(len(places)):
-        if not said[index] and len(kept) < limit:
-            kept.append(index)
-            said |= near[index]
-    return places[kept]
+    """The most probable candidates, without those that say the same as a more probable one.
+
+    How probable one must be depends on the picture: in one that is full of detail more is taken
+    for a face than is one, and faces stand out from it all the same.
+    """
+    places = places[np.argsort(-places[:, 5], kind="stable")]
+    kept = np.zeros((0, 6))
+    # Most of the places are never reached.
+    for start in range(0, len(places), COMPARED):
+        part = places[start : start + COMPARED]
+        said = np.any(_say_the_same(kept, part), axis=0)
+        same = _say_the_same(part, part)
+        fresh: list[int] = []
+        for index, score in enumerate(part[:, 5]):
+            if said[index]:
+                continue
+            limit += FOR_EACH if score >= PROBABLE else 0
+            if len(kept) + len(fresh) >= limit:
+                return np.concatenate([kept, part[fresh]])
+            fresh.append(index)
+            said |= same[index]
+        kept = np.concatenate([kept, part[fresh]])
+    return kept
+
+
+def _say_the_same(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n, m): which of m places, (m, 6), are so near to which of n that they are one face."""
+    x, y, side = ones[:, :3].T.astype(np.float32)[..., None]
+    other_x, other_y, other_side = others[:, :3].T.astype(np.float32)
+    near = np.abs(other_x - x) < 0.3 * side
+    near &= np.abs(other_y - y) < 0.3 * side
+    near &= np.abs(np.log(other_side) - np.log(side)) < 0.4
+    return np.asarray(near)
 
 
 def _detections(places: NDArray[np.float64]) -> Detections:

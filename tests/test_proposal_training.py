@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -71,6 +72,17 @@ def test_a_trained_network_finds_the_faces_it_saw(
     pictures = np.concatenate([stream[k][0] for k in range(20)])
     export(network, tmp_path / "float.onnx")
     export(network, tmp_path / "int8.onnx", pictures)
+    seen = [
+        onnxruntime.InferenceSession(tmp_path / f"{name}.onnx").run(
+            ["maps"], {"crops": pictures[:, None]}
+        )[0]
+        for name in ("float", "int8")
+    ]
+    with torch.no_grad():
+        exact = network(torch.from_numpy(pictures[:, None]).float()).numpy()
+    exact[:, 0] = 1 / (1 + np.exp(-exact[:, 0]))
+    assert seen[0] == pytest.approx(exact, abs=1e-3)
+    assert np.abs(seen[1] - exact).mean() < 0.1 * np.abs(exact - exact.mean()).mean()
     for name in ("float", "int8"):
         detector = ProposalDetector(tmp_path / f"{name}.onnx", min_score=0.05)
         found = 0

@@ -55,7 +55,29 @@ def test_only_upright_heads_and_only_so_many(portrait: NDArray[np.uint8]) -> Non
     upright = ProposalDetector(min_score=0.001, max_roll=45)(gray)
     assert 0 < len(upright.rolls) < len(every.rolls) and np.abs(upright.rolls).max() <= 45
     few = ProposalDetector(min_score=0.001, limit=5)(gray)
-    assert len({tuple(box) for box in few.boxes.tolist()}) == 5
+    assert 5 < len({tuple(box) for box in few.boxes.tolist()}) < 20 < len(every.boxes)
+
+
+def test_doubtful_places_are_limited_and_faces_allow_for_more(
+    portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640), np.uint8)
+    detector = ProposalDetector(min_score=1e-6, limit=5)
+    few = len(detector(noise).boxes)
+    assert 5 <= few <= 11
+    # More places to look at where smaller faces are wanted.
+    assert few + 5 <= len(ProposalDetector(min_score=1e-6, limit=5, min_face=8)(noise).boxes) <= 30
+    # Many faces are all found, however few doubtful places are wanted.
+    box = portrait_faces[0].box.astype(int)
+    head = to_gray(portrait)[max(box[1], 0) : box[3], max(box[0], 0) : box[2]]
+    head = np.asarray(cv2.resize(head, (60, 60), interpolation=cv2.INTER_AREA), np.uint8)
+    crowd = np.tile(np.pad(head, 10, "edge"), (6, 8))
+    found = ProposalDetector(limit=5)(crowd).boxes
+    centres = (found[:, :2] + found[:, 2:]) / 2
+    for row in range(6):
+        for column in range(8):
+            away = np.abs(centres - (80 * column + 40, 80 * row + 40)).max(axis=1)
+            assert away.min() < 20
 
 
 def test_faces_below_the_smallest_are_not_looked_for(

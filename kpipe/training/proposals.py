@@ -48,16 +48,15 @@ Rng = np.random.Generator
 SCENE = 128
 """Side of a training scene, pixels."""
 
-CHANNELS = (12, 24, 32, 64)
-"""Of the convolutions at strides 2, 4, 8 and 16."""
+CHANNELS = (12, 24, 32)
+"""Of the convolutions at strides 2, 4 and 8."""
 
 DEPTH = 4
-"""Convolutions at stride 16, where the surroundings are seen."""
+"""Convolutions at stride 8 behind the first."""
 
 
 class ProposalNetwork(nn.Module):
-    """Gray pictures (n, 1, h, w), levels 0-255, sides of 16 pixels times a whole number, to
-    (n, 6, h / 8, w / 8).
+    """Gray pictures (n, 1, h, w), levels 0-255, to (n, 6, h / 8, w / 8).
 
     Channels: logit of a face's centre lying in the cell; its offset from the cell's centre, x and
     y, in cells; log of its side over `NOMINAL_SIDE`; cosine and sine of its roll.
@@ -65,13 +64,9 @@ class ProposalNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        a, b, c, d = CHANNELS
-        around = [(c, d, 2)] + [(d, d, 1)] * (DEPTH - 1)
+        a, b, c = CHANNELS
         self.stem = nn.Sequential(_layer(1, a, 2), _layer(a, b, 2))
-        self.fine = nn.Sequential(_layer(b, c, 2), _layer(c, c, 1))
-        self.coarse = nn.Sequential(*(_layer(*shape) for shape in around))
-        self.lateral = conv(d, c, 1)
-        self.merge = _layer(c, c, 1)
+        self.body = nn.Sequential(_layer(b, c, 2), *(_layer(c, c, 1) for _ in range(DEPTH)))
         self.head = nn.Conv2d(c, 6, 1)
         with torch.no_grad():
             bias = self.head.bias
@@ -79,14 +74,7 @@ class ProposalNetwork(nn.Module):
             bias[0] = -4.0  # a face is rare
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.maps(self.stem(pictures / 64 - 2))
-
-    def maps(self, features: Tensor) -> Tensor:
-        """What the features (n, b, h / 4, w / 4) of the stem say."""
-        fine = self.fine(features)
-        coarse = self.lateral(self.coarse(fine))
-        both = functional.relu(fine + functional.interpolate(coarse, scale_factor=2.0))
-        maps: Tensor = self.head(self.merge(both))
+        maps: Tensor = self.head(self.body(self.stem(pictures / 64 - 2)))
         return maps
 
 
@@ -136,8 +124,6 @@ class SceneStream(Dataset[tuple[Gray, NDArray[np.float32]]]):
         targets = np.zeros((8, SCENE // STRIDE, SCENE // STRIDE), np.float32)
         targets[6] = 1
         placed: list[Placed] = []
-        if self.empty and rng.random() < 0.5:
-            self._distract(scene, rng)
         for _ in range(int(rng.choice(3, p=(0.3, 0.4, 0.3)))):
             face = self.faces[int(rng.integers(len(self.faces)))]
             place = _put(scene, targets, placed, face, rng)
@@ -152,39 +138,14 @@ class SceneStream(Dataset[tuple[Gray, NDArray[np.float32]]]):
             return np.full((SCENE, SCENE), int(rng.uniform(0, 256)), np.uint8)
         gray = self.empty[int(rng.integers(len(self.empty)))].gray
         height, width = gray.shape
-        zoom = max(_zoom(rng), SCENE / min(height, width) * 0.8)
+        zoom = np.exp(rng.uniform(np.log(0.2), np.log(1.2)))
+        zoom = max(zoom, SCENE / min(height, width) * 0.8)
         turn = rng.normal(0, 8) if rng.random() < 0.7 else rng.uniform(-180, 180)
         # Mostly inside the photograph, but its edge is to be seen too.
         reach = np.minimum(0.45 * SCENE / zoom, np.array([width, height]) / 2)
         centre = rng.uniform(reach, (width, height) - reach)
         matrix = _similarity(zoom, turn, centre, (SCENE / 2, SCENE / 2), rng.random() < 0.5)
         return warp(gray, matrix, SCENE)
-
-    def _distract(self, scene: Gray, rng: Rng) -> None:
-        """Puts a piece of another photograph where a face could be: edges must not tell."""
-        gray = self.empty[int(rng.integers(len(self.empty)))].gray
-        turn, centre = rng.uniform(-180, 180), rng.uniform((0, 0), gray.shape[::-1])
-        x, y = rng.uniform(0, SCENE, 2)
-        matrix = _similarity(_zoom(rng), turn, centre, (x, y), bool(rng.random() < 0.5))
-        mask = np.zeros((SCENE, SCENE), np.uint8)
-        side = _side(rng)
-        if rng.random() < 0.4:
-            cv2.circle(mask, (int(x), int(y)), int(side * rng.uniform(0.75, 1.3)), 1, -1)
-        else:
-            square = ((float(x), float(y)), (3 * side, 3 * side), float(turn))
-            cv2.fillPoly(mask, [cv2.boxPoints(square).astype(np.int32)], 1)
-        scene[mask > 0] = warp(gray, matrix, SCENE)[mask > 0]
-
-
-def _zoom(rng: Rng) -> float:
-    """Of a photograph without faces."""
-    return float(np.exp(rng.uniform(np.log(0.2), np.log(1.2))))
-
-
-def _side(rng: Rng) -> float:
-    """Of a face to be found."""
-    low, high = OCTAVE
-    return float(np.exp(rng.uniform(np.log(low * 0.8), np.log(high * 1.3))))
 
 
 def _similarity(
@@ -207,10 +168,11 @@ def _put(
 ) -> Placed | None:
     """Puts a face with its surroundings into the scene, unless it would hide another."""
     box = face_box(face.points, face.roll)
+    low, high = OCTAVE
     if rng.random() < 0.12:
-        side = float(np.exp(rng.uniform(np.log(OCTAVE[1] * 1.4), np.log(110))))
+        side = np.exp(rng.uniform(np.log(high * 1.4), np.log(110)))
     else:
-        side = _side(rng)
+        side = np.exp(rng.uniform(np.log(low * 0.8), np.log(high * 1.3)))
     turn = rng.normal(0, 15) if rng.random() < 0.5 else rng.uniform(-180, 180)
     x, y = rng.uniform(0, SCENE, 2)
     mirrored = bool(rng.random() < 0.5)
@@ -368,6 +330,8 @@ class _Exported(nn.Module):
         super().__init__()
         first, second = (_without_norm(layer) for layer in network.stem)
         self.first, self.second = blockwise(first, 4), blockwise(second, 2)
+        # A module, not a function: the exported one can be taken into the convolution.
+        self.pad = nn.ConstantPad2d((1, 0, 1, 0), 0.0)
         self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -376,8 +340,8 @@ class _Exported(nn.Module):
         blocks = rows.transpose(2, 3).reshape(count, height // 4, width // 4, 16)
         x = blocks.permute(0, 3, 1, 2).float() / 64 - 2
         for convolution in (self.first, self.second):
-            x = functional.relu(convolution(functional.pad(x, (1, 0, 1, 0))))
-        maps = self.network.maps(x)
+            x = functional.relu(convolution(self.pad(x)))
+        maps = self.network.head(self.network.body(x))
         return torch.cat([maps[:, :1].sigmoid(), maps[:, 1:]], dim=1)
 
 

@@ -97,12 +97,18 @@ def quantised(
 
 
 def _start_with_levels(graph: onnx.GraphProto) -> None:
-    """Takes out what turns levels into floats and these into levels again."""
+    """Takes out what turns levels into floats and these into levels again.
+
+    Raises:
+        ValueError: there is more before the first convolution.
+    """
     makers = {value: node for node in graph.node for value in node.output}
     first = next(node for node in graph.node if node.op_type == "Conv")
     start = makers[first.input[0]]
     node = makers[start.input[0]]
     while node.op_type != "Cast":
+        if node.op_type not in ("QuantizeLinear", "Mul", "Div", "Add", "Sub"):
+            raise ValueError(f"{node.op_type} between the levels and the first convolution")
         graph.node.remove(node)
         node = makers[node.input[0]]
     graph.node.remove(node)

@@ -69,8 +69,9 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
     possible = pipeline.glance(gray, candidates)
-    found = pipeline.first_look(gray, possible)
-    found = found.take(non_maximum_suppression(found, pipeline.min_score, pipeline.overlap))
+    least = pipeline.min_score
+    found = pipeline.first_look(gray, possible, least)
+    found = found.take(non_maximum_suppression(found, least, pipeline.overlap))
     faces = pipeline(image)
     crops = np.random.default_rng(0).integers(
         0, 256, (32, predictor.crop_size, predictor.crop_size), np.uint8
@@ -88,10 +89,10 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
             gray, candidates
         ),
         f"photo {size}: first look, {len(possible.boxes)} candidates": lambda: pipeline.first_look(
-            gray, possible
+            gray, possible, least
         ),
         f"photo {size}: second look, {len(found.points)} faces": lambda: pipeline.second_look(
-            gray, found
+            gray, found, least
         ),
         f"photo {size}: detect to second look, as a whole": lambda: pipeline(image),
         f"photo {size}: draw": lambda: faces.render(image),

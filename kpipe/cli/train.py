@@ -172,7 +172,8 @@ def train(
         )
     empty: list[EmptyPhoto] = []
     if negatives is not None:
-        detector = ProposalDetector(min_score=0.05)
+        # More mistakes than the pipeline would look at: the sure ones are soon learned.
+        detector = ProposalDetector(min_score=0.05, limit=200)
         empty = load_empty(negatives, detector, on_bad=on_bad)[0]
         pipeline = Pipeline(detector)
         training = with_mistakes(track(training, len(training), "faces"), detector, pipeline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
 import shutil
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from PIL import Image
 
 from kpipe import read_image
 from kpipe.datasets.pts import read_pts
-from tests.conftest import PORTRAIT, Run
+from tests.conftest import GROUP, PORTRAIT, Run
 
 FAST = ("--min-face", "0.3", "--tilt", "upright")
 """The example's face is large: what is tested here does not depend on looking for small ones."""
@@ -334,6 +335,31 @@ def test_a_photograph_that_needs_too_much_memory(
     assert len(found) == 13
     errors = {name: record["error"] for name, record in found.items() if "error" in record}
     assert list(errors) == ["huge.png"] and "memory" in errors["huge.png"]
+
+
+FAULTS = """
+import resource, sys
+from kpipe.batch.work import Settings, load_pipeline
+from kpipe.media.images import encode, read_photo
+load_pipeline(Settings(results=""))
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    photo = read_photo(sys.argv[1])
+    encode(photo.image.copy(), ".jpg", photo)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of GNU's C library")
+def test_a_photograph_takes_the_memory_of_the_one_before() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, GROUP],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Its pixels alone are 980 pages of memory.
+    assert int(done.stdout) < 200
 
 
 def test_bad_photographs_do_not_stop_the_good_ones(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -98,6 +100,7 @@ def load_pipeline(settings: Settings) -> Pipeline:
     from kpipe.predictor import LandmarkPredictor
 
     cv2.setNumThreads(1)
+    _keep_freed_memory()
     detector = make_detector(
         settings.detector,
         min_face=settings.min_face,
@@ -107,6 +110,24 @@ def load_pipeline(settings: Settings) -> Pipeline:
     )
     predictor = LandmarkPredictor(settings.model, threads=1)
     return Pipeline(detector, predictor, min_score=settings.min_score, threads=1)
+
+
+def _keep_freed_memory() -> None:
+    """Memory for a picture is taken from what the last one left, not from the system.
+
+    What the system gives anew it has to clear, page by page: a tenth of the time of a small
+    photograph. GNU's C library alone has this setting.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        for setting, size in ((MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, KEPT)):
+            ctypes.CDLL(None).mallopt(setting, size)
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""`M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD` of malloc.h."""
+
+KEPT = 128 << 20
+"""Bytes of freed memory that a worker keeps at most."""
 
 
 class PhotoWorker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -166,10 +167,11 @@ def _photo(picture: Image.Image) -> Photo:
             jpeg["subsampling"] = subsampling
     mode, icc = picture.mode, picture.info.get("icc_profile")
     picture.load()
+    _turn_upright(picture)
     # A profile describes pixels of its own colour space: after conversion from another it is wrong.
     keeps_profile = mode in ("RGB", "RGBA", "P")
     return Photo(
-        image=_rgb(_upright(picture)),
+        image=_rgb(picture),
         exif=_exif(picture),
         icc=icc if keeps_profile else None,
         jpeg=jpeg,
@@ -180,11 +182,9 @@ def _photo(picture: Image.Image) -> Photo:
 # refuse a good picture.
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:
-        return picture
+def _turn_upright(picture: Image.Image) -> None:
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _exif(picture: Image.Image) -> bytes:

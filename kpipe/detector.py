@@ -127,6 +127,9 @@ LYING = tuple(View(FRONTAL_ALT2, roll, 2.0) for roll in (70.0, 105.0, 140.0, 175
 turned. Together they take longer than all other views, so they are for a second try."""
 
 
+COARSE_MIN_FACE = 1 / 40
+"""Smallest face that a slow detector looks for unless asked, as a share of the longer side."""
+
 SMALLEST = 16.0
 """Side of the smallest face that is looked for unless asked, pixels: below it there is little to
 see."""
@@ -160,7 +163,7 @@ class HaarDetector:
         self,
         views: Sequence[View] = UPRIGHT + LEANING,
         *,
-        min_face: float = 1 / 40,
+        min_face: float = COARSE_MIN_FACE,
         scale_step: float = 1.2,
         folder: Path | None = None,
     ) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpipe.detector import LEANING, LYING, UPRIGHT, Detector, HaarDetector
-from kpipe.proposals import ProposalDetector
+from kpipe.detector import COARSE_MIN_FACE, LEANING, LYING, UPRIGHT, Detector, HaarDetector
+from kpipe.proposals import MIN_FACE, ProposalDetector
 from kpipe.yunet import YuNetDetector
 
 UPRIGHT_ROLL = 45.0
@@ -15,7 +15,7 @@ UPRIGHT_ROLL = 45.0
 def make_detector(
     name: str,
     *,
-    min_face: float = 1 / 40,
+    min_face: float | None = None,
     tilt: str = "any",
     cascades: Path | None = None,
     threads: int = 0,
@@ -24,7 +24,7 @@ def make_detector(
 
     Args:
         name: `proposals`, `haar`, or a YuNet file that ends in .onnx.
-        min_face: smallest face that is looked for, see the detectors.
+        min_face: smallest face that is looked for, see the detectors; None as they have it.
         tilt: `any` or `upright`: whether heads that lean or lie are looked for.
         cascades: folder of cascade files to use, not OpenCV's own; means `haar`.
         threads: of the proposal network; 0 for all cores.
@@ -37,10 +37,10 @@ def make_detector(
         raise ValueError("choose any or upright for --tilt")
     if name == "haar" or cascades is not None:
         views = UPRIGHT + LEANING + LYING if tilt == "any" else UPRIGHT
-        return HaarDetector(views, min_face=min_face, folder=cascades)
+        return HaarDetector(views, min_face=min_face or COARSE_MIN_FACE, folder=cascades)
     if name == "proposals":
         roll = 180.0 if tilt == "any" else UPRIGHT_ROLL
-        return ProposalDetector(min_face=min_face, max_roll=roll, threads=threads)
+        return ProposalDetector(min_face=min_face or MIN_FACE, max_roll=roll, threads=threads)
     if name.endswith(".onnx"):
-        return YuNetDetector(Path(name), min_face=min_face)
+        return YuNetDetector(Path(name), min_face=min_face or COARSE_MIN_FACE)
     raise ValueError("choose proposals, haar or a YuNet .onnx file for --detector")

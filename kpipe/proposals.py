@@ -35,8 +35,12 @@ WAYS = (0.0, 180.0, 90.0, -90.0)
 PROBABLE, FOR_EACH = 0.3, 3
 """A place at least so probable is taken for a face, and for each there may be so many more."""
 
-USUAL_AREA = (40 * OCTAVE[0]) ** 2
-"""Pixels of the finest octave, at most, where the smallest face is 1/40 of the longer side."""
+MIN_FACE = 1 / 80
+"""Smallest face that is looked for unless asked, as a share of the longer side: in the back rows of
+a large group faces are so small."""
+
+USUAL_AREA = (OCTAVE[0] / MIN_FACE) ** 2
+"""Pixels of the finest octave, at most, where that is the smallest face."""
 
 COMPARED = 200
 """Places that are compared at once."""
@@ -55,7 +59,7 @@ class ProposalDetector:
         max_roll: degrees; heads turned further in the plane of the picture are left out.
         min_score: least probability of a candidate.
         limit: most places in a picture, the most probable ones, besides `FOR_EACH` for each face
-            that there probably is; more, where faces below 1/40 of the longer side are wanted.
+            that there probably is; more, where faces below `MIN_FACE` are wanted.
         threads: of the network; 0 for all cores.
 
     Raises:
@@ -66,7 +70,7 @@ class ProposalDetector:
         self,
         model: Path | None = None,
         *,
-        min_face: float = 1 / 40,
+        min_face: float = MIN_FACE,
         max_roll: float = 180.0,
         min_score: float = 0.03,
         limit: int = 40,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detector import SMALLEST, Detections
+from kpipe.detector import COARSE_MIN_FACE, SMALLEST, Detections
 from kpipe.opencv import cv2
 from kpipe.predictor import ModelError
 
@@ -37,7 +37,9 @@ class YuNetDetector:
         ModelError: OpenCV cannot use the file.
     """
 
-    def __init__(self, model: Path, *, min_face: float = 1 / 40, min_score: float = 0.3) -> None:
+    def __init__(
+        self, model: Path, *, min_face: float = COARSE_MIN_FACE, min_score: float = 0.3
+    ) -> None:
         self.model = model
         self.min_face = min_face
         self.min_score = min_score

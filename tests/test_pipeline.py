@@ -43,6 +43,20 @@ def test_the_whole_group(pipeline: Pipeline) -> None:
     assert rolls[0] < -25 and rolls[-1] > 15
 
 
+def test_a_small_face_in_a_large_photo(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    side = float(np.ptp(portrait_faces[0].points, axis=0).max())
+    shrink = 26 / side
+    small = cv2.resize(portrait, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    photo = np.full((1400, 2000, 3), 90, np.uint8)
+    photo[600 : 600 + small.shape[0], 900 : 900 + small.shape[1]] = small
+    found = pipeline(photo)
+    assert len(found) == 1
+    expected = portrait_faces[0].points * shrink + (900, 600)
+    assert np.linalg.norm(found[0].points - expected, axis=1).mean() < 1.5
+
+
 def test_a_glance_drops_candidates_but_no_face(pipeline: Pipeline) -> None:
     image = read_image(GROUP)
     gray = to_gray(image)

@@ -66,7 +66,7 @@ def test_doubtful_places_are_limited_and_faces_allow_for_more(
     few = len(detector(noise).boxes)
     assert 5 <= few <= 11
     # More places to look at where smaller faces are wanted.
-    assert few + 5 <= len(ProposalDetector(min_score=1e-6, limit=5, min_face=8)(noise).boxes) <= 30
+    assert few + 5 <= len(ProposalDetector(min_score=1e-6, limit=5, min_face=4)(noise).boxes) <= 30
     # Many faces are all found, however few doubtful places are wanted.
     box = portrait_faces[0].box.astype(int)
     head = to_gray(portrait)[max(box[1], 0) : box[3], max(box[0], 0) : box[2]]

@@ -54,7 +54,7 @@ class Settings:
     detector: str = "proposals"
     cascades: str | None = None
     min_score: float = 0.7
-    min_face: float = 0.025
+    min_face: float | None = None
     tilt: str = "any"
     draw: tuple[str, ...] | None = None
     crops: str | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from kpipe.cli.options import MinFace, Model, Tilt
+from kpipe.cli.options import DetectorsMinFace, Model, Tilt
 
 if TYPE_CHECKING:
     from kpipe.faces import Faces
@@ -61,7 +61,7 @@ def annotate(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
     ] = 0.7,
-    min_face: MinFace = 0.025,
+    min_face: DetectorsMinFace = None,
     tilt: Tilt = "any",
     detector: Annotated[
         str,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kpipe.cli.options import MinFace, Model, Tilt
+from kpipe.cli.options import DetectorsMinFace, Model, Tilt
 
 if TYPE_CHECKING:
     from kpipe.batch.job import Engine, News, Outcome
@@ -83,7 +83,7 @@ def batch(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a face.")
     ] = 0.7,
-    min_face: MinFace = 0.025,
+    min_face: DetectorsMinFace = None,
     tilt: Tilt = "any",
     detector: Annotated[
         str, typer.Option(metavar="proposals|haar|FILE", help="As for kpipe annotate.")

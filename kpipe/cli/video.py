@@ -71,7 +71,7 @@ def video(
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least probability of a new face.")
     ] = 0.9,
-    min_face: MinFace = 0.025,
+    min_face: MinFace = 0.0125,
     model: Model = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk, errors alone.")] = False,
 ) -> None:

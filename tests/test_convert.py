@@ -35,6 +35,23 @@ def photographs(portrait_faces: Faces) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
+def frames(portrait_faces: Faces) -> list[dict[str, Any]]:
+    """Records of a video's frames, one of them without a face."""
+    record = portrait_faces.to_dict()
+    face = record["faces"][0]
+    openness = {"right_eye": 0.31, "left_eye": 0.298, "mouth": 0.0}
+    faces = [
+        {**face, "track": track, "openness": openness, "blink": blink}
+        for track, blink in ((1, False), (2, True))
+    ]
+    del record["image"]
+    return [
+        {"image": "v.mp4", "frame": frame, "time": round(frame / 30, 4), **record, "faces": found}
+        for frame, found in enumerate((faces, [], faces[:1], faces[1:]))
+    ]
+
+
+@pytest.fixture
 def lines(tmp_path: Path, photographs: list[dict[str, Any]]) -> Path:
     path = tmp_path / "faces.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in photographs))
@@ -62,6 +79,38 @@ def test_there_and_back_is_the_same(
     assert found == photographs
     # Down to the order of the parts, so that files can be compared line by line.
     assert (lines.parent / "back.jsonl").read_text() == lines.read_text()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_frames_of_a_video_there_and_back(
+    kpipe: Run, frames: list[dict[str, Any]], tmp_path: Path, ending: str
+) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    load_format("jsonl").write(tmp_path / "v.jsonl", frames)
+    there = kpipe("convert", "v.jsonl", f"v{ending}")
+    assert there.returncode == 0 and b"(4 photographs, 4 faces)" in there.stderr, there.stderr
+    assert kpipe("convert", f"v{ending}", "back.jsonl").returncode == 0
+    assert (tmp_path / "back.jsonl").read_text() == (tmp_path / "v.jsonl").read_text()
+
+
+def test_frames_where_there_is_no_place_for_them(
+    kpipe: Run, frames: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    load_format("jsonl").write(tmp_path / "v.jsonl", frames)
+    done = kpipe("convert", "v.jsonl", "v.xml")
+    for what in ("4 numbers and times of frames", "4 openness of faces", "4 blink of faces"):
+        assert f"cannot hold it: {what}" in done.stderr.decode()
+    done = kpipe("convert", "v.jsonl", "points")
+    assert b"cannot hold it: 3 times of frames" in done.stderr
+    files = sorted(path.stem for path in (tmp_path / "points").iterdir())
+    assert files == ["v_frame0_1", "v_frame0_2", "v_frame2", "v_frame3"]
+
+
+def test_json_lines_that_are_named_json(kpipe: Run, lines: Path) -> None:
+    lines.rename(lines.with_suffix(".json"))
+    done = kpipe("convert", "faces.json", "faces.csv")
+    assert done.returncode == 0 and b"(5 photographs, 4 faces)" in done.stderr
 
 
 def test_from_any_to_any(kpipe: Run, lines: Path, photographs: list[dict[str, Any]]) -> None:
@@ -115,6 +164,28 @@ def test_pts_of_two_photographs_of_one_stem(tmp_path: Path, portrait_faces: Face
         "b.png.pts", "b.pts", "b_1.pts"
     ]  # fmt: skip
     assert [r["image"] for r in pts.read(tmp_path / "p")] == ["b.png", "b.jpg", "b_1.jpg"]
+
+
+def test_pts_of_many_faces_keep_their_order(tmp_path: Path, portrait_faces: Faces) -> None:
+    record = portrait_faces.to_dict()
+    face = record["faces"][0]
+    faces = [{**face, "points": [[x + k, y] for x, y in face["points"]]} for k in range(12)]
+    pts = load_format("pts")
+    pts.write(tmp_path / "p", [{**record, "image": "b.jpg", "faces": faces}])
+    (found,) = pts.read(tmp_path / "p")
+    for mine, theirs in zip(found["faces"], faces, strict=True):
+        assert np.allclose(mine["points"], theirs["points"])
+
+
+def test_pts_of_a_photograph_of_another_kind_are_not_mixed_up(
+    tmp_path: Path, portrait_faces: Faces
+) -> None:
+    record = portrait_faces.to_dict()
+    pts = load_format("pts")
+    pts.write(tmp_path / "p", ({**record, "image": name} for name in ("k.bmp", "k.jpg")))
+    found = list(pts.read(tmp_path / "p"))
+    assert [len(r["faces"]) for r in found] == [1, 1]
+    assert "k.jpg" in {r["image"] for r in found}
 
 
 def test_coco_is_what_others_expect(kpipe: Run, lines: Path) -> None:

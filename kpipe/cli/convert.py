@@ -48,7 +48,7 @@ def convert(
         return record
 
     try:
-        names = from_ or format_of(source), to or format_of(target)
+        names = from_ or format_of(source), to or format_of(target, new=True)
         if "parquet" in names:
             require("batch", "pyarrow")
         if not source.exists():

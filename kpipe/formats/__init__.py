@@ -51,8 +51,8 @@ def load_format(name: str) -> Format:
     return cast(Format, cast(Any, import_module(f"kpipe.formats.{_HOME.get(name, name)}")))
 
 
-def format_of(path: Path) -> str:
-    """The format that a file's name says.
+def format_of(path: Path, *, new: bool = False) -> str:
+    """The format that a file's name says. A .json file that is not new may hold JSON Lines, too.
 
     Raises:
         FormatError: none is named so.
@@ -62,6 +62,15 @@ def format_of(path: Path) -> str:
         return "parquet" if suffix == ".parquet" else "pts"
     for name, suffixes in FORMATS.items():
         if suffix in suffixes:
-            return name
+            return "jsonl" if name == "coco" and not new and _has_records(path) else name
     endings = ", ".join(ending for endings in FORMATS.values() for ending in endings if ending)
     raise FormatError(f"{path}: no format ends so; choose one of {endings} or a folder for .pts")
+
+
+def _has_records(path: Path) -> bool:
+    """Whether a file begins as JSON Lines do, such as those of `kpipe annotate --json`."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(100).lstrip().startswith(b'{"image":')
+    except OSError:
+        return False

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kpipe.formats.records import (
+    FACE_PARTS,
+    FRAME_PARTS,
     SCHEMES,
     FormatError,
     Record,
@@ -23,9 +25,6 @@ from kpipe.formats.records import (
 )
 from kpipe.media.images import shown
 from kpipe.schemes import IBUG68, Scheme
-
-EXTRA = ("score", "sigma", "pose", "track")
-"""Of a face, beside what COCO defines."""
 
 SEEN = 2
 """COCO's visibility of a point that is labelled and visible."""
@@ -53,6 +52,7 @@ def read(path: Path) -> Iterator[Record]:
                 found,
                 image.get("error"),
                 scheme.name if isinstance(scheme, Scheme) else scheme,
+                **{name: image.get(name) for name in FRAME_PARTS},
             )
     except FormatError as error:
         raise FormatError(f"{shown(path)}, {error}") from None
@@ -76,7 +76,7 @@ def _face(annotation: dict[str, Any], points: list[list[float]]) -> dict[str, An
         x, y, width, height = annotation["bbox"]
         # The sum of two decimal fractions is off in the last binary place.
         box = [x, y, round(x + width, 6), round(y + height, 6)]
-    return face_record(points, box, **{name: annotation.get(name) for name in EXTRA})
+    return face_record(points, box, **{name: annotation.get(name) for name in FACE_PARTS})
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
@@ -108,8 +108,8 @@ def _image(record: Record, number: int) -> dict[str, Any]:
         "width": record.get("width", 0),
         "height": record.get("height", 0),
     }
-    extra: Record = {name: record[name] for name in ("scheme", "error") if name in record}
-    return {**image, **extra}
+    own = ("scheme", "error", *FRAME_PARTS)
+    return {**image, **{name: record[name] for name in own if name in record}}
 
 
 def _annotation(face: dict[str, Any], number: int, image: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _annotation(face: dict[str, Any], number: int, image: int) -> dict[str, Any]
         "num_keypoints": len(face["points"]),
         "keypoints": [value for x, y in face["points"] for value in (x, y, SEEN)],
     }
-    return {**annotation, **{name: face[name] for name in EXTRA if name in face}}
+    return {**annotation, **{name: face[name] for name in FACE_PARTS if name in face}}
 
 
 def _category(scheme: Scheme) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kpipe.faces import Openness, Pose
 from kpipe.formats.records import (
     SCHEMES,
     FormatError,
@@ -28,8 +28,8 @@ def read(path: Path) -> Iterator[Record]:
         table = csv.DictReader(stream)
         scheme = _scheme(table.fieldnames or [], path)
         try:
-            for image, rows in itertools.groupby(table, key=lambda row: row["image"]):
-                yield _record(image, list(rows), scheme)
+            for rows in _together(table):
+                yield _record(rows, scheme)
         except (ValueError, TypeError, csv.Error) as error:
             raise FormatError(f"{shown(path)}, line {table.line_num}: {error}") from None
 
@@ -45,17 +45,35 @@ def _scheme(columns: Iterable[str], path: Path) -> Scheme:
     raise FormatError(f"{shown(path)}: not the columns of kpipe's CSV")
 
 
-def _record(image: str, rows: list[dict[str, str]], scheme: Scheme) -> Record:
+def _together(table: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """The rows of each photograph, or frame: their faces are counted from 1."""
+    rows: list[dict[str, str]] = []
+    for row in table:
+        if rows and (row["face"] in ("", "1") or row["image"] != rows[-1]["image"]):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+def _record(rows: list[dict[str, str]], scheme: Scheme) -> Record:
     photo = {name: rows[0].get(name) or None for name in TRAILING}
     faces = [_face(row, scheme) for row in rows if row["face"]]
-    width, height = (None if photo[k] is None else int(str(photo[k])) for k in ("width", "height"))
-    return photo_record(image, width, height, faces, photo["error"], scheme.name)
+    width, height, frame = (
+        None if photo[name] is None else int(str(photo[name]))
+        for name in ("width", "height", "frame")
+    )
+    time = None if photo["time"] is None else float(str(photo["time"]))
+    image, error = rows[0]["image"], photo["error"]
+    return photo_record(image, width, height, faces, error, scheme.name, frame, time)
 
 
 def _face(row: dict[str, str], scheme: Scheme) -> dict[str, Any]:
     points = [[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in scheme.names]
     sigma = [row[f"{name}_sigma"] for name in scheme.names]
-    pose = {angle: row[angle] for angle in ("yaw", "pitch", "roll")}
+    pose = {angle: row[angle] for angle in Pose._fields}
+    openness = {part: row.get(f"{part}_openness") for part in Openness._fields}
     return face_record(
         points,
         [float(row[name]) for name in ("x0", "y0", "x1", "y1")],
@@ -63,6 +81,8 @@ def _face(row: dict[str, str], scheme: Scheme) -> dict[str, Any]:
         [float(value) for value in sigma] if all(sigma) else None,
         {name: float(v) for name, v in pose.items()} if all(pose.values()) else None,
         int(row["track"]) if row.get("track") else None,
+        {name: float(str(v)) for name, v in openness.items()} if all(openness.values()) else None,
+        row["blink"] == "true" if row.get("blink") else None,
     )
 
 

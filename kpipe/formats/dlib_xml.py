@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from kpipe.formats.records import (
+    FACE_PARTS,
     FormatError,
     Record,
     face_record,
@@ -56,6 +57,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
             name = record["image"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             lost["bytes of names that are not UTF-8"] += name != record["image"]
             lost["reasons of errors"] += "error" in record
+            lost["numbers and times of frames"] += "frame" in record
             sizes = "".join(
                 f' {side}="{record[side]}"' for side in ("width", "height") if side in record
             )
@@ -63,7 +65,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
             for face in record["faces"]:
                 stream.write(_box(face))
                 lost["fractions of pixels of faces"] += 1
-                for part in ("score", "sigma", "pose", "track"):
+                for part in FACE_PARTS:
                     lost[f"{part} of faces"] += part in face
             stream.write("</image>\n")
         stream.write("</images>\n</dataset>\n")

@@ -13,8 +13,15 @@ try:
 except ImportError:
     raise ImportError("Parquet needs one more package: pip install 'kpipe[batch]'") from None
 
-from kpipe.faces import Pose
-from kpipe.formats.records import FormatError, Record, face_record, photo_record, whole_file
+from kpipe.faces import Openness, Pose
+from kpipe.formats.records import (
+    FRAME_PARTS,
+    FormatError,
+    Record,
+    face_record,
+    photo_record,
+    whole_file,
+)
 from kpipe.media.images import shown
 
 GROUP = 2000
@@ -30,6 +37,8 @@ FACE = pa.struct(
         ("sigma", NUMBERS),
         ("pose", pa.struct([(angle, pa.float64()) for angle in Pose._fields])),
         ("track", pa.int64()),
+        ("openness", pa.struct([(part, pa.float64()) for part in Openness._fields])),
+        ("blink", pa.bool_()),
     ]
 )
 
@@ -43,6 +52,9 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         # The name as the file system has it, where it is no valid text; else null.
         ("image_bytes", pa.binary()),
+        # Of a video's frame.
+        ("frame", pa.int64()),
+        ("time", pa.float64()),
     ]
 )
 
@@ -68,7 +80,9 @@ def _record(row: dict[str, Any]) -> Record:
     if row.get("image_bytes") is not None:
         name = row["image_bytes"].decode("utf-8", "surrogateescape")
     faces = [face_record(**face) for face in row["faces"] or []]
-    return photo_record(name, row["width"], row["height"], faces, row["error"], row["scheme"])
+    moment = {part: row.get(part) for part in FRAME_PARTS}
+    sizes = row["width"], row["height"]
+    return photo_record(name, *sizes, faces, row["error"], row["scheme"], **moment)
 
 
 def row_of(record: Record) -> dict[str, Any]:

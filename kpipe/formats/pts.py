@@ -1,7 +1,7 @@
 """A folder of iBUG's `.pts` files, one a face, beside or instead of the photographs: points alone.
 
 `a/b.jpg` gives `a/b.pts` or, with several faces, `a/b_1.pts`, `a/b_2.pts` …; where another
-photograph has that name already, `a/b.jpg.pts`.
+photograph has that name already, `a/b.jpg.pts`. Frame 7 of `a/b.mp4` gives `a/b_frame7.pts`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from kpipe.datasets.pts import PICTURES, read_pts
 from kpipe.datasets.samples import DatasetError
 from kpipe.formats.records import (
+    FACE_PARTS,
     FormatError,
     Record,
     face_record,
@@ -52,10 +53,22 @@ def _pictures(files: list[Path]) -> dict[Path, list[Path]]:
             first = stem.with_name(f"{numbered[1]}_1")
             if first in stems and whole not in stems:
                 stem, beside = whole, _beside(whole)
-        pictures.setdefault(beside or stem.with_name(stem.name + ".jpg"), []).append(file)
-    for members in pictures.values():
-        members.sort(key=lambda file: int(file.stem.rpartition("_")[2]) if len(members) > 1 else 0)
-    return pictures
+        pictures.setdefault(beside or _guessed(stem, stems), []).append(file)
+    return {
+        picture: sorted(members, key=_face_number) if len(members) > 1 else members
+        for picture, members in pictures.items()
+    }
+
+
+def _guessed(stem: Path, stems: set[Path]) -> Path:
+    """A picture of that name, but none that has a `.pts` file of its own."""
+    endings = (".jpg", *PICTURES)
+    guesses = [stem.with_name(stem.name + ending) for ending in endings]
+    return next((guess for guess in guesses if guess not in stems), guesses[0])
+
+
+def _face_number(file: Path) -> int:
+    return int(file.stem.rpartition("_")[2])
 
 
 def _beside(stem: Path) -> Path | None:
@@ -82,10 +95,12 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
             lost["errors" if "error" in record else "photographs without a face"] += 1
         else:
             lost["sizes of photographs"] += "width" in record
+            lost["times of frames"] += "time" in record
         name = inside(record["image"])
-        names = _names(name.rpartition(".")[0] or name, len(record["faces"]))
+        frame = f"_frame{record['frame']}" if "frame" in record else ""
+        names = _names((name.rpartition(".")[0] or name) + frame, len(record["faces"]))
         if any(hash(n) in taken for n in names):
-            names = _names(name, len(record["faces"]))
+            names = _names(name + frame, len(record["faces"]))
             if any(hash(n) in taken for n in names):
                 raise FormatError(f"{shown(name)}: would have the same files as another photograph")
         for file, face in zip(names, record["faces"]):
@@ -93,7 +108,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
             with whole_file(path / f"{file}.pts") as stream:
                 stream.write(to_text(face["points"]))
             lost["boxes of faces"] += 1
-            for part in ("score", "sigma", "pose", "track"):
+            for part in FACE_PARTS:
                 lost[f"{part} of faces"] += part in face
     return {what: count for what, count in lost.items() if count}
 

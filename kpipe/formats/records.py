@@ -11,12 +11,18 @@ from typing import IO, Any
 import numpy as np
 
 from kpipe import schemes
-from kpipe.faces import Pose
+from kpipe.faces import Openness, Pose
 from kpipe.media.images import shown
 from kpipe.schemes import Scheme
 
 Record = dict[str, Any]
-"""One photograph's line of JSON."""
+"""One photograph's line of JSON, or one frame's."""
+
+FACE_PARTS = ("score", "sigma", "pose", "track", "openness", "blink")
+"""Of a face, beside its box and points."""
+
+FRAME_PARTS = ("frame", "time")
+"""Of a video's frame, beside what a photograph has."""
 
 SCHEMES = {s.name: s for s in vars(schemes).values() if isinstance(s, Scheme)}
 
@@ -57,13 +63,17 @@ def photo_record(
     faces: list[dict[str, Any]],
     error: str | None = None,
     scheme: str = schemes.IBUG68.name,
+    frame: int | None = None,
+    time: float | None = None,
 ) -> Record:
     """A record in the order in which the JSON has its parts."""
     if error is not None:
         return {"image": image, "error": error, "faces": []}
+    moment = {"frame": frame, "time": time}
+    parts: Record = {name: value for name, value in moment.items() if value is not None}
     sizes = {"width": width, "height": height}
-    known = {name: int(value) for name, value in sizes.items() if value}
-    return {"image": image, **known, "scheme": scheme, "faces": faces}
+    parts |= {name: int(value) for name, value in sizes.items() if value}
+    return {"image": image, **parts, "scheme": scheme, "faces": faces}
 
 
 def face_record(
@@ -73,6 +83,8 @@ def face_record(
     sigma: list[float] | None = None,
     pose: dict[str, float] | None = None,
     track: int | None = None,
+    openness: dict[str, float] | None = None,
+    blink: bool | None = None,
 ) -> dict[str, Any]:
     """A face of a record; what is None is left out, but the box, which follows from the points."""
     if box is None:
@@ -81,6 +93,9 @@ def face_record(
     if pose is not None:
         parts["pose"] = {name: pose[name] for name in Pose._fields}
     parts["track"] = track
+    if openness is not None:
+        parts["openness"] = {name: openness[name] for name in Openness._fields}
+    parts["blink"] = blink
     return {name: value for name, value in parts.items() if value is not None}
 
 

@@ -6,15 +6,16 @@ import csv
 import io
 from typing import Any
 
-from kpipe.faces import Faces
+from kpipe.faces import Faces, Openness
 from kpipe.schemes import Scheme
 
 LEADING = ("image", "face", "score", "x0", "y0", "x1", "y1", "yaw", "pitch", "roll")
-TRAILING = ("track", "width", "height", "error")
+FRAME = ("frame", "time", "right_eye_openness", "left_eye_openness", "mouth_openness", "blink")
+TRAILING = ("track", "width", "height", "error", *FRAME)
 
 
 def header(scheme: Scheme) -> str:
-    """The line of column names: box and pose, x, y and sigma of each point, then the photograph."""
+    """The line of column names: box and pose, the points, then photograph and frame."""
     points = [f"{name}_{axis}" for name in scheme.names for axis in ("x", "y", "sigma")]
     return _line([*LEADING, *points, *TRAILING])
 
@@ -29,15 +30,15 @@ def rows_of_record(record: dict[str, Any], scheme: Scheme) -> str:
     lines = _face_rows(record, len(scheme))
     if not lines:
         blank = [""] * (len(LEADING) - 1 + 3 * len(scheme) + 1)
-        photo = [record.get("width"), record.get("height"), record.get("error")]
-        lines = [_line([record["image"], *blank, *photo])]
+        names = ("width", "height", "error", "frame", "time")
+        lines = [_line([record["image"], *blank, *map(record.get, names), *[""] * 4])]
     return "".join(lines)
 
 
 def _face_rows(record: dict[str, Any], count: int) -> list[str]:
     lines = []
     for number, face in enumerate(record["faces"], 1):
-        pose = face.get("pose") or {}
+        pose, openness = face.get("pose") or {}, face.get("openness") or {}
         points = [
             text
             for (x, y), sigma in zip(face["points"], face.get("sigma") or [None] * count)
@@ -56,6 +57,10 @@ def _face_rows(record: dict[str, Any], count: int) -> list[str]:
                     record.get("width"),
                     record.get("height"),
                     None,
+                    record.get("frame"),
+                    record.get("time"),
+                    *(openness.get(part) for part in Openness._fields),
+                    {True: "true", False: "false", None: ""}[face.get("blink")],
                 ]
             )
         )

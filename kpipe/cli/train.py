@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kpipe.detector import Detections
 
 
 def train(
@@ -174,9 +180,15 @@ def train(
     if negatives is not None:
         # More mistakes than the pipeline would look at: the sure ones are soon learned.
         detector = ProposalDetector(min_score=0.05, limit=200)
-        empty = load_empty(negatives, detector, on_bad=on_bad)[0]
-        pipeline = Pipeline(detector)
-        training = with_mistakes(track(training, len(training), "faces"), detector, pipeline)
+        pipeline = Pipeline(detector, min_score=0.02)
+
+        def candidates(gray: NDArray[np.uint8]) -> Detections:
+            # The looks learn from what a glance leaves, and then some.
+            found = detector(gray)
+            return found if look == "glance" else pipeline.glance(gray, found)
+
+        empty = load_empty(negatives, candidates, on_bad=on_bad)[0]
+        training = with_mistakes(track(training, len(training), "faces"), candidates, pipeline)
     faces = replace(faces, training=training)
     for problem in skipped:
         error(str(problem))

@@ -70,11 +70,18 @@ class Detected:
         return float((precision * self.right[order]).sum() / max(self.labelled, 1))
 
 
-def read_photos(table: Path) -> list[LabelledPhoto]:
+def read_photos(
+    table: Path, on_bad: Callable[[DatasetError], None] | None = None
+) -> list[LabelledPhoto]:
     """The photographs of a COCO detection file; those without any face too.
 
+    Args:
+        table: the file.
+        on_bad: called with each photograph that is not there, which is then left out.
+
     Raises:
-        DatasetError: it cannot be read, or is not such a file.
+        DatasetError: it cannot be read, or is not such a file; without `on_bad`, the first
+            photograph that is not there.
     """
     try:
         content = json.loads(table.read_bytes())
@@ -88,10 +95,15 @@ def read_photos(table: Path) -> list[LabelledPhoto]:
         raise DatasetError(f"{table}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{table}: not COCO's JSON ({type(error).__name__}: {error})") from None
-    return [
-        LabelledPhoto(picture_of(table, name), np.array(boxes[key], np.float64).reshape(-1, 4))
-        for key, name in names.items()
-    ]
+    photos = []
+    for key, name in names.items():
+        try:
+            path = picture_of(table, name)
+        except DatasetError as error:
+            _leave_out(error, on_bad)
+            continue
+        photos.append(LabelledPhoto(path, np.array(boxes[key], np.float64).reshape(-1, 4)))
+    return photos
 
 
 def empty_photos(folder: Path) -> list[LabelledPhoto]:
@@ -132,9 +144,7 @@ def detect(
         try:
             faces = pipeline(read_image(photo.path)).at(str(photo.path))
         except ImageError as error:
-            if on_bad is None:
-                raise DatasetError(str(error)) from None
-            on_bad(DatasetError(str(error)))
+            _leave_out(DatasetError(str(error)), on_bad)
             continue
         labelled += len(photo.boxes)
         ranked = sorted(faces, key=lambda face: -face.score)
@@ -145,6 +155,12 @@ def detect(
     return Detected(
         labelled, np.array(scores), np.array(right, bool), np.array(places, np.intp), tuple(found)
     )
+
+
+def _leave_out(error: DatasetError, on_bad: Callable[[DatasetError], None] | None) -> None:
+    if on_bad is None:
+        raise error from None
+    on_bad(error)
 
 
 def matches(
@@ -183,7 +199,10 @@ KEPT = 0.99
 
 
 def separation(
-    samples: Iterable[Sample], photos: Iterable[LabelledPhoto], pipeline: Pipeline
+    samples: Iterable[Sample],
+    photos: Iterable[LabelledPhoto],
+    pipeline: Pipeline,
+    on_bad: Callable[[DatasetError], None] | None = None,
 ) -> Separation:
     """The face scores, both looks, of labelled faces and of proposals where there is no face.
 
@@ -191,21 +210,26 @@ def separation(
         samples: labelled faces.
         photos: photographs without faces.
         pipeline: to measure.
+        on_bad: called with each picture that cannot be read, which is then left out.
 
     Raises:
-        DatasetError: a picture cannot be read.
+        DatasetError: without `on_bad`, the first picture that cannot be read.
     """
-    true = [
-        float(scores.max())
-        for sample in samples
-        if len(scores := _scores_near(sample.read(), face_box(sample.points), pipeline))
-    ]
+    true: list[float] = []
+    for sample in samples:
+        try:
+            scores = _scores_near(sample.read(), face_box(sample.points), pipeline)
+        except DatasetError as error:
+            _leave_out(error, on_bad)
+            continue
+        true += [float(scores.max())] if len(scores) else []
     false: list[float] = []
     for photo in photos:
         try:
             gray = to_gray(read_image(photo.path))
         except ImageError as error:
-            raise DatasetError(str(error)) from None
+            _leave_out(DatasetError(str(error)), on_bad)
+            continue
         false += _scores(gray, pipeline.detector(gray), pipeline).tolist()
     threshold = float(np.quantile(true, 1 - KEPT)) if true else float("nan")
     return Separation(len(true), len(false), threshold, float(np.mean(np.array(false) < threshold)))

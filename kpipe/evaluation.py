@@ -169,26 +169,26 @@ class Alteration:
     face_size: float = float("inf")
 
     def __call__(
-        self, gray: NDArray[np.uint8], points: NDArray[np.float32]
+        self, image: NDArray[np.uint8], points: NDArray[np.float32]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The altered picture (h, w) and points (68, 2)."""
+        """The altered picture, (h, w) or (h, w, 3), and points (68, 2)."""
         box = face_box(points)
         scale = min(self.face_size / float(box[2] - box[0]), 1.0)
         if scale < 1:
-            height, width = gray.shape
+            height, width = image.shape[:2]
             size = (max(round(width * scale), 1), max(round(height * scale), 1))
             factors = np.array([size[0] / width, size[1] / height])
-            gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
             points = np.asarray((points + 0.5) * factors - 0.5, np.float32)
         if self.turn:
-            height, width = gray.shape
+            height, width = image.shape[:2]
             middle = ((width - 1) / 2, (height - 1) / 2)
             matrix = np.array(cv2.getRotationMatrix2D(middle, -self.turn, 1.0), np.float64)
             reach = np.abs(matrix[:, :2]) @ (width, height)
             matrix[:, 2] += (reach - (width, height)) / 2
-            turned = cv2.warpAffine(gray, matrix, tuple(np.ceil(reach).astype(int).tolist()))
-            gray, points = np.asarray(turned, np.uint8), transform(matrix, points)
-        return gray, points
+            turned = cv2.warpAffine(image, matrix, tuple(np.ceil(reach).astype(int).tolist()))
+            image, points = np.asarray(turned, np.uint8), transform(matrix, points)
+        return image, points
 
 
 UNALTERED = Alteration()

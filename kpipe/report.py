@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kpipe.datasets import Sample
 from kpipe.detection_evaluation import MIN_IOU, Detected, LabelledPhoto, matches
-from kpipe.evaluation import Errors, figures
+from kpipe.evaluation import UNALTERED, Alteration, Errors, figures
 from kpipe.faces import Faces
 from kpipe.media.images import encode, read_image, write_file
 from kpipe.opencv import cv2
@@ -36,7 +36,11 @@ figure { margin: 0 } img { width: 100% } figcaption { font-size: 13px; overflow-
 
 
 def write_report(
-    folder: Path, title: str, samples: Sequence[Sample], results: list[Errors]
+    folder: Path,
+    title: str,
+    samples: Sequence[Sample],
+    results: list[Errors],
+    alteration: Alteration = UNALTERED,
 ) -> Path:
     """Writes `index.html` and the pictures of the faces that it shows.
 
@@ -45,6 +49,7 @@ def write_report(
         title: of the page.
         samples: the evaluated faces.
         results: of `kpipe.evaluation.evaluate`, the first of them end to end.
+        alteration: what was done to the photographs for it.
 
     Returns:
         The page.
@@ -70,8 +75,8 @@ def write_report(
 <h2>Cumulative error</h2>{_curve(results)}
 <h2>The worst {SHOWN} faces</h2>
 <p>Blue is the label, red what was found; the error is end to end.</p>
-{_gallery(folder, "worst", samples, result, order[:SHOWN])}
-<h2>{SHOWN} others at random</h2>{_gallery(folder, "random", samples, result, rest)}
+{_gallery(folder, "worst", samples, alteration, result, order[:SHOWN])}
+<h2>{SHOWN} others at random</h2>{_gallery(folder, "random", samples, alteration, result, rest)}
 <h2>Error of each point, % of the inter-ocular distance</h2><table>{points}</table>
 """
     write_file(folder / "index.html", page.encode("utf-8", "replace"))
@@ -198,13 +203,19 @@ def _curve(results: Sequence[Errors]) -> str:
 
 
 def _gallery(
-    folder: Path, name: str, samples: Sequence[Sample], result: Errors, chosen: NDArray[np.intp]
+    folder: Path,
+    name: str,
+    samples: Sequence[Sample],
+    alteration: Alteration,
+    result: Errors,
+    chosen: NDArray[np.intp],
 ) -> str:
     shown = []
     for place, index in enumerate(chosen):
         sample = samples[result.samples[index]]
         file = f"faces/{name}_{place + 1:02d}.jpg"
-        write_file(folder / file, encode(_drawn(sample, result.points[index]), ".jpg"))
+        seen = alteration(read_image(sample.path), sample.points)
+        write_file(folder / file, encode(_drawn(*seen, result.points[index]), ".jpg"))
         error = result.faces[index]
         caption = "not found" if np.isnan(error) else f"{error:.2f} %"
         shown.append(
@@ -214,12 +225,13 @@ def _gallery(
     return f'<div class="faces">{"".join(shown)}</div>'
 
 
-def _drawn(sample: Sample, points: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _drawn(
+    image: NDArray[np.uint8], labels: NDArray[np.floating], points: NDArray[np.floating]
+) -> NDArray[np.uint8]:
     """The face enlarged, with its labels and what was found."""
-    matrix = crop_transform(face_box(sample.points), size=SIDE, margin=1.5)
-    image = read_image(sample.path)
+    matrix = crop_transform(face_box(labels), size=SIDE, margin=1.5)
     crop = warp(image, matrix, SIDE)
-    for places, colour in ((sample.points, TRUTH), (points, FOUND)):
+    for places, colour in ((labels, TRUTH), (points, FOUND)):
         if np.isnan(places).any():
             continue
         for x, y in transform(matrix, places) * 16:

@@ -223,6 +223,10 @@ def test_other_options_do_all_again_and_say_why(batch: Batch, photos: Path, tmp_
     points = read_pts(tmp_path / "out/pts/a/0.pts")
     face = records(tmp_path / "out")["a/0.jpg"]["faces"][0]
     assert points == pytest.approx(np.array(face["points"]), abs=1e-6)
+    # Another network is noticed whatever the file is called.
+    (tmp_path / "network").write_text("none")
+    done = batch("photos", "-o", "out", "--min-score", "0.5", "--model", "network")
+    assert done.returncode == 1 and "not a usable ONNX file" in talk(done)
 
 
 def test_kill_9_at_any_moment(batch: Batch, photos: Path, tmp_path: Path) -> None:

@@ -87,6 +87,19 @@ def test_the_command(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "page" / "faces" / "detection_01.jpg").width == 640
 
 
+def test_bad_pictures_among_those_without_faces(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    Image.new("RGB", (300, 200), "gray").save(empty / "a.png")
+    (empty / "b.jpg").write_text("no picture")
+    next(labelled.glob("*.jpg")).write_text("nor this")
+    command = ("evaluate", labelled, "--negatives", empty, "--jitters", "1")
+    assert kpipe(*command).returncode == 2
+    done = kpipe(*command, "--skip-bad")
+    assert done.returncode == 0, done.stderr
+    assert b"2 pictures left out" in done.stderr and b"of 4 faces reach" in done.stderr
+
+
 def test_bad_input(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     done = kpipe("evaluate")
     assert done.returncode == 2 and b"nothing to measure on" in done.stderr
@@ -94,6 +107,9 @@ def test_bad_input(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     done = kpipe("evaluate", "--detection", boxed)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and b"group.jpg" in done.stderr
+    done = kpipe("evaluate", "--detection", boxed, "--skip-bad")
+    assert done.returncode == 0 and b"1 picture left out" in done.stderr
+    (tmp_path / "group.jpg").unlink()
     done = kpipe("evaluate", "--detection", boxed, "--skip-bad")
     assert done.returncode == 0 and b"1 picture left out" in done.stderr
     (tmp_path / "bad.json").write_text('{"images": [{"id": 1}]}')

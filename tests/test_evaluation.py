@@ -60,7 +60,7 @@ def test_labels_that_are_our_own_points_give_no_error(labelled: Path, pipeline: 
     end_to_end, jittered, exact = evaluate(read_samples(labelled), pipeline, jitters=2)
     assert end_to_end.nme() < 0.1 and end_to_end.not_found == 0
     assert exact.nme() < 1.5
-    assert exact.nme() < jittered.nme() < 3
+    assert exact.nme() != jittered.nme() < 1.5
     assert len(jittered) == 2 * len(exact)
 
 
@@ -91,6 +91,20 @@ def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     shown = re.findall(r'src="([^"]+)"', page)
     assert len(shown) == 5, "five faces in all: none is shown twice"
     assert all(Image.open(tmp_path / "page" / name).size == (420, 420) for name in shown)
+
+
+@pytest.mark.parametrize("options", [("--turn", "90"), ("--face-size", "60")])
+def test_the_report_shows_what_was_looked_at(
+    kpipe: Run, labelled: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = kpipe("evaluate", labelled, "--jitters", "1", "--report", "page", *options)
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "page" / "faces").iterdir():
+        red, green, blue = np.asarray(Image.open(path), int).transpose(2, 0, 1)
+        found = np.argwhere((red - blue > 120) & (red - green > 120))
+        # The face fills the picture but for a margin, and the points lie on it.
+        assert np.abs(found.min(axis=0) + found.max(axis=0) - 420).max() < 40
+        assert np.ptp(found, axis=0).max() == pytest.approx(420 / 1.5, abs=30)
 
 
 def test_groups_of_faces(labelled: Path, pipeline: Pipeline) -> None:

@@ -118,6 +118,17 @@ def test_exif_survives_from_tiff_and_is_left_out_where_it_does_not_fit(
     assert photo.exif == b"" and encode(photo.image, ".jpg", photo)
 
 
+@pytest.mark.parametrize("mode", ["F", "I", "I;16", "1", "P", "CMYK"])
+def test_what_is_written_like_a_tiff_of_any_kind_can_be_read(mode: str) -> None:
+    gray = Image.linear_gradient("L")
+    deep = {"I": gray.convert("I"), "I;16": Image.fromarray(np.asarray(gray) * np.uint16(257))}
+    content = encoded(deep.get(mode) or gray.convert(mode), "TIFF", software="kept")
+    photo = read_photo(content)
+    again = encode(photo.image, ".tif", photo)
+    assert np.array_equal(read_image(again), photo.image)
+    assert Image.open(io.BytesIO(again)).getexif()[0x0131] == "kept"
+
+
 def test_pictures_too_wide_for_a_format() -> None:
     with pytest.raises(ImageError, match="cannot write this picture as"):
         encode(np.zeros((2, 70_000, 3), np.uint8), ".jpg")

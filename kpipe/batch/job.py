@@ -449,9 +449,8 @@ def options_of(settings: Settings) -> dict[str, object]:
     """
     cascades = "OpenCV's"
     models = sorted(packaged("models").glob("*.onnx"))
-    models += [
-        Path(name) for name in (settings.model, settings.detector) if name and Path(name).suffix
-    ]
+    models += [Path(settings.model)] if settings.model is not None else []
+    models += [Path(settings.detector)] if settings.detector.endswith(".onnx") else []
     if settings.cascades is not None:
         cascades = _fingerprint(sorted(Path(settings.cascades).glob("*.xml")))
     return {

@@ -98,10 +98,12 @@ def evaluate(
         _detection(detection, open_pipeline, report, on_bad)
     if negatives is not None:
         _negatives(negatives, open_pipeline, samples, on_bad)
-    for problem in skipped:
-        error(str(problem))
-    if skipped:
-        say(f"{len(skipped)} {'picture' if len(skipped) == 1 else 'pictures'} left out")
+    # One that is needed twice is missed twice.
+    problems = dict.fromkeys(map(str, skipped))
+    for problem in problems:
+        error(problem)
+    if problems:
+        say(f"{len(problems)} {'picture' if len(problems) == 1 else 'pictures'} left out")
 
 
 def _points(
@@ -121,13 +123,9 @@ def _points(
     from kpipe.report import write_report
     from kpipe.schemes import IBUG68
 
-    results = measure(
-        track(samples, len(samples), "faces"),
-        pipeline,
-        jitters,
-        alteration=Alteration(turn, face_size),
-        on_bad=on_bad,
-    )
+    alteration = Alteration(turn, face_size)
+    faces = track(samples, len(samples), "faces")
+    results = measure(faces, pipeline, jitters, alteration=alteration, on_bad=on_bad)
     print_table(["", *(r.name for r in results)], [(n, *values) for n, values in figures(results)])
     if per_point:
         column = "end to end, % of the inter-ocular distance"
@@ -141,7 +139,7 @@ def _points(
         ]
         print_table(["end to end", "faces", "NME, %", "failures, %"], rows)
     if report is not None:
-        say(f"report: {write_report(report, 'kpipe evaluate', samples, results)}")
+        say(f"report: {write_report(report, 'kpipe evaluate', samples, results, alteration)}")
 
 
 def _detection(
@@ -154,7 +152,7 @@ def _detection(
     from kpipe.detection_evaluation import MIN_IOU, detect, read_photos
     from kpipe.report import write_detection_report
 
-    photos = read_photos(table)
+    photos = read_photos(table, on_bad)
     result = detect(track(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
     rows = []
     for threshold in THRESHOLDS:
@@ -188,7 +186,8 @@ def _negatives(
     for score, place in sorted(zip(result.scores, result.photos), reverse=True)[:10]:
         say(f"{score:.3f} {result.found[place].path}")
     if samples:
-        told = separation(track(samples, len(samples), "faces"), photos, pipeline)
+        faces = track(samples, len(samples), "faces")
+        told = separation(faces, photos, pipeline, on_bad)
         say(
             f"face score: {KEPT:.0%} of {told.faces} faces reach {told.threshold:.4f}, "
             f"which rejects {told.rejected:.2%} of {told.others} proposals without a face"

@@ -23,11 +23,13 @@ HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", 
 
 ORIENTATION = 0x0112
 TIFF_STRUCTURE = (
+    254,
     256,
     257,
     258,
     259,
     262,
+    266,
     273,
     277,
     278,
@@ -40,6 +42,11 @@ TIFF_STRUCTURE = (
     324,
     325,
     338,
+    339,
+    340,
+    341,
+    347,
+    *range(529, 533),
 )
 """Tags that say how a TIFF file stores its pixels: they would be wrong in another file."""
 
@@ -116,6 +123,8 @@ def _content(path: Path) -> bytes:
         if not stat.S_ISREG(mode):
             raise ImageError(f"{name}: a pipe or device, not a file; use - to read standard input")
         return path.read_bytes()
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except PermissionError:

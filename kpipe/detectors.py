@@ -8,8 +8,9 @@ from kpipe.detector import COARSE_MIN_FACE, LEANING, LYING, UPRIGHT, Detector, H
 from kpipe.proposals import MIN_FACE, ProposalDetector
 from kpipe.yunet import YuNetDetector
 
-UPRIGHT_ROLL = 45.0
-"""Degrees up to which a head counts as upright."""
+TILTS = {"any": 180.0, "upright": 45.0}
+"""How far heads may be turned in the plane of the picture, degrees, by what the options call it:
+`kpipe.pipeline.Pipeline`'s `max_roll`."""
 
 
 def make_detector(
@@ -25,7 +26,7 @@ def make_detector(
     Args:
         name: `proposals`, `haar`, or a YuNet file that ends in .onnx.
         min_face: smallest face that is looked for, see the detectors; None as they have it.
-        tilt: `any` or `upright`: whether heads that lean or lie are looked for.
+        tilt: of `TILTS`; the cascades, which are slow, only look for such heads.
         cascades: folder of cascade files to use, not OpenCV's own; means `haar`.
         threads: of the proposal network; 0 for all cores.
 
@@ -33,14 +34,13 @@ def make_detector(
         ValueError: no detector, or no tilt, has that name.
         ModelError, CascadeError: a file cannot be used.
     """
-    if tilt not in ("any", "upright"):
-        raise ValueError("choose any or upright for --tilt")
+    if tilt not in TILTS:
+        raise ValueError(f"choose {' or '.join(TILTS)} for --tilt")
     if name == "haar" or cascades is not None:
-        views = UPRIGHT + LEANING + LYING if tilt == "any" else UPRIGHT
+        views = UPRIGHT + LEANING + (LYING if tilt == "any" else ())
         return HaarDetector(views, min_face=min_face or COARSE_MIN_FACE, folder=cascades)
     if name == "proposals":
-        roll = 180.0 if tilt == "any" else UPRIGHT_ROLL
-        return ProposalDetector(min_face=min_face or MIN_FACE, max_roll=roll, threads=threads)
+        return ProposalDetector(min_face=min_face or MIN_FACE, threads=threads)
     if name.endswith(".onnx"):
         return YuNetDetector(Path(name), min_face=min_face or COARSE_MIN_FACE)
     raise ValueError("choose proposals, haar or a YuNet .onnx file for --detector")

@@ -67,6 +67,7 @@ class Pipeline:
         sieve: the network of the glance; without it the packaged one.
         min_score: least probability of a face that is reported.
         overlap: of two faces whose boxes overlap by more (IoU) the less probable one goes.
+        max_roll: degrees; faces turned further in the plane of the picture are left out.
         threads: of the packaged networks; 0 for all cores.
     """
 
@@ -79,6 +80,7 @@ class Pipeline:
         sieve: FaceSieve | None = None,
         min_score: float = MIN_SCORE,
         overlap: float = 0.2,
+        max_roll: float = 180.0,
         threads: int = 0,
     ) -> None:
         self.detector = detector or ProposalDetector(threads=threads)
@@ -87,6 +89,7 @@ class Pipeline:
         self.predictor = predictor or LandmarkPredictor(threads=threads)
         self.min_score = min_score
         self.overlap = overlap
+        self.max_roll = max_roll
 
     def __call__(self, image: NDArray[np.uint8], candidates: Detections | None = None) -> Faces:
         """The faces of a picture, largest first.
@@ -112,7 +115,7 @@ class Pipeline:
         faces = second._replace(scores=agreement(first, second))
         # Two candidates can settle on one face: the second look shows it.
         chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
-        kept = _as_faces(faces.take(chosen))
+        kept = _as_faces(faces.take(chosen), self.max_roll)
         return Faces(kept, width, height, scheme=self.predictor.scheme)
 
     def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
@@ -266,7 +269,7 @@ def intersection_over_union(
     return np.asarray(shared / np.maximum(both - shared, 1e-12))
 
 
-def _as_faces(found: Landmarks) -> tuple[Face, ...]:
+def _as_faces(found: Landmarks, max_roll: float) -> tuple[Face, ...]:
     angles = head_angles(found.points)
     boxes = outer_box(found.points, angles[:, 2])
     faces = [
@@ -274,5 +277,6 @@ def _as_faces(found: Landmarks) -> tuple[Face, ...]:
         for box, score, points, sigma, pose in zip(
             boxes, found.scores, found.points, found.sigma, angles.tolist()
         )
+        if abs(pose[2]) <= max_roll
     ]
     return tuple(sorted(faces, key=lambda face: -face.size))

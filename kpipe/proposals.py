@@ -56,7 +56,6 @@ class ProposalDetector:
         model: an ONNX file from `kpipe.training.proposals`; without it the packaged one.
         min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
             1 a share of the picture's longer side, but then at least `SMALLEST`.
-        max_roll: degrees; heads turned further in the plane of the picture are left out.
         min_score: least probability of a candidate.
         limit: most places in a picture, the most probable ones, besides `FOR_EACH` for each face
             that there probably is; more, where faces below `MIN_FACE` are wanted.
@@ -71,7 +70,6 @@ class ProposalDetector:
         model: Path | None = None,
         *,
         min_face: float = MIN_FACE,
-        max_roll: float = 180.0,
         min_score: float = 0.03,
         limit: int = 40,
         threads: int = 0,
@@ -80,7 +78,6 @@ class ProposalDetector:
         if self._session.get_modelmeta().custom_metadata_map.get("kpipe.network") != "proposals":
             raise ModelError(f"{model}: an ONNX file, but not a proposal network of kpipe's")
         self.min_face = min_face
-        self.max_roll = max_roll
         self.min_score = min_score
         self.limit = limit
 
@@ -93,9 +90,7 @@ class ProposalDetector:
         cells = [self._look(level, factors) for level, factors in octaves]
         places = _places(np.concatenate(cells, axis=1, dtype=np.float64))
         limit = self.limit * max(octaves[0][0].size / USUAL_AREA, 1.0)
-        boxes, rolls = _detections(_merged(places, round(limit)))
-        wanted = np.abs(rolls) <= self.max_roll
-        return Detections(boxes[wanted], rolls[wanted])
+        return _detections(_merged(places, round(limit)))
 
     def _look(self, gray: NDArray[np.uint8], factors: tuple[float, float]) -> NDArray[np.floating]:
         """The probable cells of one octave.

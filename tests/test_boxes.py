@@ -8,22 +8,33 @@ import pytest
 from numpy.typing import NDArray
 
 from kpipe import Faces
-from kpipe.boxes import BoxesError, candidates, read_boxes
+from kpipe.boxes import BoxesError, boxes_of, candidates, read_boxes
 from kpipe.preprocessor import face_box
 from tests.conftest import Run
 
 
 def test_csv_and_coco_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(
-        "image,score,x0,y0,x1,y1\na/1.jpg,.9,1,2,11,22\n1.jpg,,0,0,5,5\n"
+        "image,score,x0,y0,x1,y1\na/1.jpg,.9,1,2,11,22\na/1.jpg,,0,0,5,5\n2.jpg,,,,,\n"
     )
     images = [{"id": 7, "file_name": "a/1.jpg"}, {"id": 8, "file_name": "2.jpg"}]
     boxes = [{"image_id": 7, "bbox": [1, 2, 10, 20]}, {"image_id": 7, "bbox": [0, 0, 5, 5]}]
     (tmp_path / "b.json").write_text(json.dumps({"images": images, "annotations": boxes}))
     for name in ("b.csv", "b.json"):
         read = read_boxes(tmp_path / name)
-        assert list(read) == ["1.jpg"]
-        assert read["1.jpg"].tolist() == [[1, 2, 11, 22], [0, 0, 5, 5]]
+        assert list(read) == ["a/1.jpg", "2.jpg"]
+        assert read["a/1.jpg"].tolist() == [[1, 2, 11, 22], [0, 0, 5, 5]]
+        assert read["2.jpg"].shape == (0, 4)
+
+
+def test_photographs_of_one_name_are_told_apart_by_their_folders() -> None:
+    boxes = {"d1/x.jpg": np.ones((1, 4)), "d2/x.jpg": np.ones((2, 4)), "y.jpg": np.ones((3, 4))}
+    for photo, count in (("d1/x.jpg", 1), ("/photos/d2/x.jpg", 2), ("any/y.jpg", 3)):
+        found = boxes_of(photo, boxes)
+        assert found is not None and len(found) == count
+    assert boxes_of("z.jpg", boxes) is None
+    with pytest.raises(BoxesError, match=r"d3/x\.jpg: may be d1/x\.jpg or d2/x\.jpg"):
+        boxes_of("d3/x.jpg", boxes)
 
 
 @pytest.mark.parametrize(
@@ -74,5 +85,6 @@ def test_annotate_looks_where_the_file_says(
     (tmp_path / "b.csv").write_text("image,x0,y0,x1,y1\nother.jpg,1,1,9,9\n")
     done = kpipe("annotate", "photo.jpg", "--json", "-", "--no-picture", "--boxes", "b.csv")
     assert json.loads(done.stdout)["faces"] == []
+    assert b"photo.jpg: not in b.csv" in done.stderr
     done = kpipe("annotate", "photo.jpg", "--boxes", "missing.csv")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1

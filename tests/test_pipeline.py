@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
+from kpipe.detectors import TILTS, make_detector
 from kpipe.opencv import cv2
 from kpipe.pipeline import Landmarks, agreement, intersection_over_union
 from kpipe.preprocessor import face_box, to_gray
@@ -98,6 +99,18 @@ def test_a_photo_on_its_side(
     assert found
     surest = max(found, key=lambda face: face.score)
     assert difference(surest.points, expected) < 3
+
+
+@pytest.mark.parametrize("name", ["proposals", "haar"])
+def test_only_upright_heads(name: str, portrait: NDArray[np.uint8]) -> None:
+    upright = Pipeline(make_detector(name, tilt="upright"), max_roll=TILTS["upright"])
+    small = cv2.resize(portrait, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    height, width = small.shape[:2]
+    for turn in (0, 25, 60, 120, 180, -70):
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), -turn, 0.7)
+        found = upright(cv2.warpAffine(small, matrix, (width, height)))
+        assert len(found) == (abs(turn) < 45), turn
+        assert all(face.pose is not None and abs(face.pose.roll) <= 45 for face in found)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 4.5])

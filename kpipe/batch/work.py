@@ -94,7 +94,7 @@ def load_pipeline(settings: Settings) -> Pipeline:
     Raises:
         ModelError, CascadeError: a file cannot be used.
     """
-    from kpipe.detectors import make_detector
+    from kpipe.detectors import TILTS, make_detector
     from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
@@ -109,7 +109,8 @@ def load_pipeline(settings: Settings) -> Pipeline:
         threads=1,
     )
     predictor = LandmarkPredictor(settings.model, threads=1)
-    return Pipeline(detector, predictor, min_score=settings.min_score, threads=1)
+    max_roll = TILTS[settings.tilt]
+    return Pipeline(detector, predictor, min_score=settings.min_score, max_roll=max_roll, threads=1)
 
 
 def _keep_freed_memory() -> None:

@@ -99,9 +99,9 @@ def annotate(
     """
     import numpy as np
 
-    from kpipe.boxes import candidates, read_boxes
+    from kpipe.boxes import BoxesError, boxes_of, candidates, read_boxes
     from kpipe.cli.report import error, say, table, track
-    from kpipe.detectors import make_detector
+    from kpipe.detectors import TILTS, make_detector
     from kpipe.media.images import ImageError, shown
     from kpipe.opencv import cv2
     from kpipe.pipeline import Pipeline
@@ -127,7 +127,7 @@ def annotate(
         finder = make_detector(detector, min_face=min_face, tilt=tilt, cascades=cascades)
     except ValueError as problem:
         raise typer.BadParameter(str(problem)) from None
-    pipeline = Pipeline(finder, LandmarkPredictor(model), min_score=min_score)
+    pipeline = Pipeline(finder, LandmarkPredictor(model), min_score=min_score, max_roll=TILTS[tilt])
     given = read_boxes(boxes) if boxes is not None else None
     rows: list[tuple[str, ...]] = []
     written: list[str] = []
@@ -149,12 +149,16 @@ def annotate(
                 start = time.perf_counter()
                 told = None
                 if given is not None:
-                    told = candidates(given.get(Path(name).name, np.zeros((0, 4))))
+                    there = boxes_of(name, given)
+                    if there is None:
+                        say(f"{shown(name)}: not in {boxes}")
+                    told = candidates(np.zeros((0, 4)) if there is None else there)
                 faces = pipeline(photo.image, told).to_scheme(SCHEMES[scheme]).at(name)
                 elapsed = time.perf_counter() - start
-            except (ImageError, MemoryError, cv2.error) as problem:
+            except (ImageError, BoxesError, MemoryError, cv2.error) as problem:
                 reason = " ".join(str(problem).split()) or "not enough memory"
-                reason = reason if isinstance(problem, ImageError) else f"{shown(name)}: {reason}"
+                named = isinstance(problem, (ImageError, BoxesError))
+                reason = reason if named else f"{shown(name)}: {reason}"
                 failed = True
                 error(reason)
                 tables.add_error(name, reason)

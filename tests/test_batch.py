@@ -192,6 +192,8 @@ def test_a_second_run_does_what_is_new_or_changed(
     assert found["a/0.jpg"]["faces"] == [] and len(found["new.jpg"]["faces"]) == 1
     assert "b/4.jpg" not in found and len(found) == 12
     assert not (out / "crops/a/0.jpg_1.jpg").exists()
+    for gone in ("annotated/b/4.jpg", "crops/b/4.jpg_1.jpg"):
+        assert not (out / gone).exists()
     assert (out / "annotated/a/3.jpg").stat().st_mtime_ns == drawn
     shutil.copytree(photos, tmp_path / "copy")
     batch("copy", "-o", "anew")
@@ -220,6 +222,7 @@ def test_other_options_do_all_again_and_say_why(batch: Batch, photos: Path, tmp_
     # Without the pictures nothing is missing; in another format neither.
     done = batch("photos", "-o", "out", "--min-score", "0.5", "--format", "pts,coco")
     assert "again" not in talk(done) and "0 done now" in talk(done)
+    assert "faces.jsonl: of an earlier run, as it was; --format jsonl brings" in talk(done)
     points = read_pts(tmp_path / "out/pts/a/0.pts")
     face = records(tmp_path / "out")["a/0.jpg"]["faces"][0]
     assert points == pytest.approx(np.array(face["points"]), abs=1e-6)
@@ -445,8 +448,10 @@ def test_several_inputs(batch: Batch, photos: Path, tmp_path: Path) -> None:
         tar.add(photos / "c", "c")
     (tmp_path / "list.txt").write_text("photos/a/0.jpg\nphotos/a/0.jpg\nphotos/b/1.jpg\r\n")
     inputs = ("photos/a", "b.zip", "c.tar.gz", "list.txt", "photos/c/*.jpg")
-    done = batch(*inputs, "-o", "out", "--render")
+    done = batch(*inputs, "-o", "out", "--render", "--sheet")
     assert done.returncode == 0, done.stderr
+    # At most eight of those with faces lie in files: the second row is of the archives.
+    assert read_image(tmp_path / "out/sheet.jpg").shape[0] > 2 * 192
     assert "named more than once, done once: 2" in talk(done)
     a, b, c = ([p.name for p in (photos / folder).iterdir()] for folder in "abc")
     assert set(records(tmp_path / "out")) == {

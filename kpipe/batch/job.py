@@ -344,11 +344,14 @@ class _Job:
         """Pictures of an older result that the new one has not replaced."""
         settings = self.plan.settings
         if "drawn" in parts and (settings.draw is None or done.error is not None):
-            (self._folder / annotated_name(done.name)).unlink(missing_ok=True)
+            self._remove(annotated_name(done.name))
         if "cropped" in parts:
             first = done.faces if settings.crops is not None else 0
-            for index in range(first, faces):
-                (self._folder / crop_name(done.name, index)).unlink(missing_ok=True)
+            self._remove(*(crop_name(done.name, index) for index in range(first, faces)))
+
+    def _remove(self, *pictures: str) -> None:
+        for name in pictures:
+            (self._folder / name).unlink(missing_ok=True)
 
     def _open_tables(self) -> None:
         """The tables that grow with the job: made anew from the journal, then added to."""
@@ -366,9 +369,19 @@ class _Job:
             self._tables[0].add_row(name, reason)
 
     def finish(self, complete: bool) -> dict[str, dict[str, int]]:
-        """Makes the files that are made in one go. Returns what they could not hold."""
+        """Makes the files that are made in one go, and takes away what is of photographs that are
+        gone. Returns what they could not hold.
+        """
         if not complete:
             return {}
+        if not self.unreadable:
+            for name, faces in self.journal.drop_gone():
+                self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
+        for name, file in FILES.items():
+            if name not in self.plan.formats and (self._folder / file).exists():
+                self.say(
+                    f"{file}: of an earlier run, as it was; --format {name} brings it up to date"
+                )
         lost = {}
         for name in self.plan.formats:
             if name not in ("jsonl", "csv"):

@@ -299,6 +299,18 @@ class Journal:
             for (record,) in rows:
                 yield zlib.decompress(record).decode()
 
+    def drop_gone(self) -> list[tuple[str, int]]:
+        """Forgets the results, with pictures, of photographs that were not found.
+
+        Returns:
+            Their names and numbers of faces.
+        """
+        gone = "(drawn IS NOT NULL OR cropped IS NOT NULL) AND name NOT IN (SELECT name FROM found)"
+        with self._errors():
+            rows = self._base.execute(f"SELECT name, faces FROM results WHERE {gone}").fetchall()
+            self._base.execute(f"DELETE FROM results WHERE {gone}")
+        return [(os.fsdecode(name), faces) for name, faces in rows]
+
     def record(self, name: str) -> str:
         """The line of JSON of one photograph that is done."""
         with self._errors():
@@ -312,11 +324,10 @@ class Journal:
         with self._errors():
             ids = self._base.execute(
                 "SELECT found.id FROM found JOIN results USING (name) "
-                "WHERE done AND faces > 0 AND member IS NULL ORDER BY found.name"
+                "WHERE done AND faces > 0 ORDER BY found.name"
             )
             total = self._base.execute(
-                "SELECT count(*) FROM found JOIN results USING (name) "
-                "WHERE done AND faces > 0 AND member IS NULL"
+                "SELECT count(*) FROM found JOIN results USING (name) WHERE done AND faces > 0"
             ).fetchone()[0]
             step = max(total / count, 1)
             wanted = {round(k * step) for k in range(count)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from kpipe.batch.journal import Journal
 from kpipe.batch.local import LocalEngine
+from kpipe.batch.sources import Photo, ReadError, SourceError, open_archive
 from kpipe.batch.work import TILE, Settings, Task
 from kpipe.media.images import shown, write_file
 
@@ -23,14 +26,11 @@ def write_sheet(path: Path, journal: Journal, settings: Settings) -> None:
     Raises:
         ImageError: the file cannot be written.
     """
-    tasks = [
-        Task(-1, photo.name, photo.place, None, photo.size, photo.mtime, None, record)
-        for photo, record in journal.sample(COLUMNS * ROWS)
-    ]
+    chosen = journal.sample(COLUMNS * ROWS)
     tiles: dict[str, bytes] = {}
     # In a worker: a photograph can need any time and memory here too.
-    with LocalEngine(settings, workers=min(2, max(len(tasks), 1))) as engine:
-        for batch in engine.run(iter(tasks)):
+    with LocalEngine(settings, workers=min(2, max(len(chosen), 1))) as engine:
+        for batch in engine.run(_tasks(chosen)):
             tiles |= {task.name: tile for task, tile in batch if isinstance(tile, bytes)}
     rows = max(-(-len(tiles) // COLUMNS), 1)
     columns = max(min(len(tiles), COLUMNS), 1)
@@ -45,6 +45,24 @@ def write_sheet(path: Path, journal: Journal, settings: Settings) -> None:
     content = io.BytesIO()
     sheet.save(content, "JPEG", quality=90)
     write_file(path, content.getvalue())
+
+
+def _tasks(chosen: Sequence[tuple[Photo, str]]) -> Iterator[Task]:
+    """What is to be drawn: each photograph with its record; those in archives with their bytes."""
+    archives: dict[str, dict[str, Task]] = {}
+    for photo, record in chosen:
+        task = Task(-1, photo.name, photo.place, None, photo.size, photo.mtime, None, record)
+        if photo.member is None:
+            yield task
+        else:
+            archives.setdefault(photo.place, {})[photo.member] = task
+    for path, wanted in archives.items():
+        # What cannot be read any more is left out.
+        with contextlib.suppress(SourceError), open_archive(path) as archive:
+            for member in archive:
+                if member.name in wanted:
+                    with contextlib.suppress(ReadError):
+                        yield wanted[member.name]._replace(content=member.read())
 
 
 def _short(name: str) -> str:

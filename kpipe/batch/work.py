@@ -264,7 +264,8 @@ def tile(task: Task) -> bytes:
     from kpipe.faces import Faces
     from kpipe.opencv import cv2
 
-    photo = read_photo(read_content(task.place).content, shown(task.name))
+    content = read_content(task.place).content if task.content is None else task.content
+    photo = read_photo(content, shown(task.name))
     faces = Faces.from_dict(json.loads(task.tile or ""))
     scale = TILE / max(photo.image.shape[:2])
     height, width = (max(round(side * scale), 1) for side in photo.image.shape[:2])

@@ -95,7 +95,7 @@ def annotate(
     """Find the faces in photographs; draw their points on a copy and write them as data.
 
     Exit code 1 if a photograph could not be read or a result not be written; the others are done
-    all the same.
+    all the same. Exit code 2 if nothing was begun.
     """
     import numpy as np
 

@@ -161,13 +161,16 @@ def run(
     job = _Job(plan, say, problem, news, stopped)
     try:
         job.look()
-        complete = job.work(engine)
+        # Stopped amid the looking, nothing is known of the rest: the results stay as they are.
+        seen = not stopped()
+        complete = seen and job.work(engine)
         lost = job.finish(complete)
         outcome = Outcome(
             job.journal.totals(), job.kept, time.monotonic() - start, complete,
             len(job.unreadable), lost,
         )  # fmt: skip
-        job.write_summary(outcome)
+        if seen:
+            job.write_summary(outcome)
         return outcome
     finally:
         job.close()
@@ -251,17 +254,20 @@ class _Job:
             yield item
 
     def _cannot_read(self, name: str, reason: str) -> None:
+        if (name, reason) in self.unreadable:
+            return  # an archive is read twice
         self.unreadable.append((name, reason))
         self.problem(reason if shown(name) in reason else f"{shown(name)}: {reason}")
 
     def work(self, engine: Callable[[], AbstractContextManager[Engine]]) -> bool:
         """Does what is not done. Returns whether all is."""
+        self._drop_gone()
         self._open_tables()
-        if self.stopped():
-            return False
         self._tell()
         if self._totals.done == self._totals.photographs:
             return True
+        # If this run is killed, it says nothing false.
+        (self._folder / SUMMARY).unlink(missing_ok=True)
         with engine() as running:
             complete = self._consume(running.run(self._tasks()))
         return complete and not self.stopped()
@@ -349,6 +355,15 @@ class _Job:
             first = done.faces if settings.crops is not None else 0
             self._remove(*(crop_name(done.name, index) for index in range(first, faces)))
 
+    def _drop_gone(self) -> None:
+        """Takes away the pictures of photographs that are gone.
+
+        Before the work: what is there now may be one of them under another name.
+        """
+        if not self.unreadable:
+            for name, faces in self.journal.drop_gone():
+                self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
+
     def _remove(self, *pictures: str) -> None:
         for name in pictures:
             (self._folder / name).unlink(missing_ok=True)
@@ -369,14 +384,9 @@ class _Job:
             self._tables[0].add_row(name, reason)
 
     def finish(self, complete: bool) -> dict[str, dict[str, int]]:
-        """Makes the files that are made in one go, and takes away what is of photographs that are
-        gone. Returns what they could not hold.
-        """
+        """Makes the files that are made in one go. Returns what they could not hold."""
         if not complete:
             return {}
-        if not self.unreadable:
-            for name, faces in self.journal.drop_gone():
-                self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
         for name, file in FILES.items():
             if name not in self.plan.formats and (self._folder / file).exists():
                 self.say(

@@ -146,7 +146,14 @@ class Journal:
         """Takes in what is there to be done. Returns how many names came more than once."""
         twice = 0
         rows = (
-            (os.fsencode(p.name), os.fsencode(p.place), p.member, p.size, p.mtime) for p in photos
+            (
+                os.fsencode(p.name),
+                os.fsencode(p.place),
+                None if p.member is None else os.fsencode(p.member),
+                _storable(p.size),
+                _storable(p.mtime),
+            )
+            for p in photos
         )
         with self._errors():
             self._base.execute("BEGIN")
@@ -164,18 +171,18 @@ class Journal:
         """Marks the photographs whose result is still good.
 
         Args:
-            content: none is good before its content has been compared.
+            content: none is good before its content has been compared, but for errors, of which
+                often there is none to compare.
             retry: errors do not count as results.
         """
-        if content:
-            return
         with self._errors():
             self._base.execute(
                 f"""UPDATE found SET done = 1 WHERE EXISTS (
                     SELECT 1 FROM results WHERE results.name = found.name AND {self._good}
                     AND results.size = found.size AND results.mtime = found.mtime
-                    AND NOT (error IS NOT NULL AND (again OR :retry)))""",
-                {**self._parameters, "retry": retry},
+                    AND NOT (error IS NOT NULL AND (again OR :retry))
+                    AND NOT (error IS NULL AND :content))""",
+                {**self._parameters, "retry": retry, "content": content},
             )
 
     def differences(self) -> tuple[int, list[str]]:
@@ -229,9 +236,8 @@ class Journal:
                 ).fetchall()
             if not rows:
                 return
-            for id_, name, place, member, size, mtime, digest in rows:
-                photo = Photo(os.fsdecode(name), os.fsdecode(place), member, size, mtime)
-                yield Pending(id_, photo, digest)
+            for id_, *photo, digest in rows:
+                yield Pending(id_, _photo(*photo), digest)
             last = rows[-1][1]
 
     def pending_members(self, archive: str) -> dict[str, Pending]:
@@ -271,7 +277,7 @@ class Journal:
         if done.same:
             self._base.execute(
                 "UPDATE results SET size = ?, mtime = ? WHERE name = ?",
-                (done.size, done.mtime, name),
+                (_storable(done.size), _storable(done.mtime), name),
             )
             return
         old = self._base.execute(
@@ -284,8 +290,9 @@ class Journal:
             "INSERT OR REPLACE INTO results (name, options, drawn, cropped, size, mtime, digest, "
             "faces, error, again, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                name, self._options, self._wanted.drawn, self._wanted.cropped, done.size,
-                done.mtime, done.digest, done.faces, done.error, done.again,
+                name, self._options, self._wanted.drawn, self._wanted.cropped,
+                _storable(done.size), _storable(done.mtime), done.digest, done.faces, done.error,
+                done.again,
                 zlib.compress(done.record.encode(), 1),
             ),
         )  # fmt: skip
@@ -340,13 +347,7 @@ class Journal:
                 ).fetchone()
                 for id_ in chosen
             ]
-        return [
-            (
-                Photo(os.fsdecode(name), os.fsdecode(place), member, size, mtime),
-                zlib.decompress(record).decode(),
-            )
-            for name, place, member, size, mtime, record in rows
-        ]
+        return [(_photo(*photo), zlib.decompress(record).decode()) for *photo, record in rows]
 
     def totals(self) -> Totals:
         with self._errors():
@@ -387,6 +388,16 @@ class Journal:
             elif "readonly" in reason or "unable to open" in reason:
                 reason = f"cannot be written ({reason})"
             raise BatchError(f"{name}: {reason}") from None
+
+
+def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> Photo:
+    inside = None if member is None else os.fsdecode(member)
+    return Photo(os.fsdecode(name), os.fsdecode(place), inside, size, mtime)
+
+
+def _storable(number: int | None) -> int | None:
+    """A whole number that SQLite can hold: files may be dated to any year."""
+    return None if number is None else max(min(number, 2**63 - 1), -(2**63))
 
 
 def _said(value: object) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 from kpipe.batch import BatchError
 from kpipe.media.images import shown
 from kpipe.schemes import IBUG68
-from kpipe.writers.csv_table import header, rows_of_record
+from kpipe.writers.csv_table import header, line, rows_of_record
 
 
 class LiveTable:
@@ -50,7 +48,7 @@ class LiveTable:
         self._append("".join(map(self._lines, records)))
 
     def add_row(self, *cells: str) -> None:
-        self._append(_row(cells))
+        self._append(line(cells))
 
     def _append(self, text: str) -> None:
         if self._descriptor is None or not text:
@@ -100,18 +98,12 @@ def _error_row(record: str) -> str:
     if '"error": ' not in record:
         return ""
     values = json.loads(record)
-    return _row((values["image"], values["error"])) if "error" in values else ""
-
-
-def _row(cells: Iterable[str]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+    return line((values["image"], values["error"])) if "error" in values else ""
 
 
 KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
     "jsonl": ("", _json_line),
     "csv": (header(IBUG68), _csv_rows),
-    "errors": (_row(("image", "reason")), _error_row),
+    "errors": (line(("image", "reason")), _error_row),
 }
 """The first line of each kind of table, and what a record adds to it."""

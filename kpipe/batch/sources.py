@@ -95,13 +95,12 @@ class Selection:
     def leaves_out(self, name: str) -> bool:
         """Whether a file or folder is excluded, by itself or by a folder that it lies in."""
         parts = name.split("/")
-        for pattern in self.exclude:
-            if "/" in pattern:
-                if fnmatchcase(name, pattern.rstrip("/")):
-                    return True
-            elif any(fnmatchcase(part, pattern) for part in parts):
-                return True
-        return False
+        paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
+        return any(
+            fnmatchcase(each, pattern.rstrip("/"))
+            for pattern in self.exclude
+            for each in (paths if "/" in pattern else parts)
+        )
 
 
 @dataclass
@@ -125,6 +124,8 @@ class Scan:
 
     def __post_init__(self) -> None:
         for given in self.inputs:
+            if given == STREAM and sys.stdin is None:
+                raise SourceError("standard input: closed")
             if given == STREAM or is_address(given) or os.path.lexists(given):
                 continue
             if not glob.has_magic(given):
@@ -181,7 +182,7 @@ class Scan:
                 path = os.fsdecode(line)
                 if is_address(path):
                     yield from self._address(path, alone=False)
-                elif os.path.isdir(path) or self._is_result(path):
+                elif os.path.isdir(path) or is_archive(path) or self._is_result(path):
                     yield from self._path(path, alone=False)
                 else:
                     yield from self._file(path, plain(path), chosen=True)
@@ -209,7 +210,7 @@ class Scan:
                         name = inside + entry.name
                         if entry.name in own:
                             continue
-                        if entry.is_dir():
+                        if _is_folder(entry):
                             if not self.selection.leaves_out(name):
                                 place = links if entry.is_symlink() else found
                                 place.append((entry.path, name + "/"))
@@ -280,6 +281,14 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Not a link to itself or to what may not be seen: that is noticed when it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _stamp(entry: str | os.DirEntry[str]) -> tuple[int, int]:
     """Size and time of change; what is gone or unreadable is noticed when it is read."""
     try:
@@ -289,8 +298,12 @@ def _stamp(entry: str | os.DirEntry[str]) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+BOM = b"\xef\xbb\xbf"
+"""What some programs on Windows begin a text file with."""
+
+
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    rest, end = b"", None
+    rest, end = stream.read(len(BOM)).removeprefix(BOM), None
     while block := stream.read(1 << 16):
         rest += block
         end = end or (b"\0" if b"\0" in rest else b"\n" if b"\n" in rest else None)

@@ -72,7 +72,10 @@ def batch(
         float, typer.Option(min=0.1, metavar="SECONDS", help="Most time for a photograph.")
     ] = 60.0,
     memory: Annotated[
-        float, typer.Option(min=0.0, metavar="GB", help="Most memory of a worker; 0 is no limit.")
+        float,
+        typer.Option(
+            min=0.0, max=1e6, metavar="GB", help="Most memory of a worker; 0 is no limit."
+        ),
     ] = 4.0,
     engine: Annotated[
         str, typer.Option(metavar="local|ray", help="This machine, or a Ray cluster.")
@@ -223,9 +226,9 @@ def _stop_request() -> Iterator[Callable[[], bool]]:
     asked: list[int] = []
     before: dict[int, Any] = {}
 
-    def ask(number: int, frame: object) -> None:
-        if asked and callable(before[number]):
-            before[number](number, frame)
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
         asked.append(number)
 
     for number in (int(signal.SIGINT), int(signal.SIGTERM)):

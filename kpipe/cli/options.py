@@ -9,10 +9,12 @@ import typer
 
 SMALLEST = "Smallest face looked for: in pixels, or below 1 as a share of the longer side."
 
-MinFace = Annotated[float, typer.Option(min=0.005, help=SMALLEST)]
+MinFace = Annotated[float, typer.Option(min=0.005, max=1e6, help=SMALLEST)]
 DetectorsMinFace = Annotated[
     float | None,
-    typer.Option(min=0.005, help=SMALLEST, show_default="1/80, with another --detector 1/40"),
+    typer.Option(
+        min=0.005, max=1e6, help=SMALLEST, show_default="1/80, with another --detector 1/40"
+    ),
 ]
 Tilt = Annotated[
     str,

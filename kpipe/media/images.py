@@ -253,13 +253,17 @@ def write_file(path: Path, content: bytes) -> None:
         raise ImageError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
 
 
+NOT_WRITTEN = ("HEIF", "ICO", "ICNS")
+"""Formats that Pillow writes only once another package is loaded, or in other sizes."""
+
+
 def _format_of(suffix: str) -> str | None:
     """Pillow's name of a format it writes; rarer plugins are loaded only when asked for."""
     Image.preinit()
     if suffix not in Image.EXTENSION:
         Image.init()
     format_ = Image.EXTENSION.get(suffix)
-    return format_ if format_ in Image.SAVE else None
+    return format_ if format_ in Image.SAVE and format_ not in NOT_WRITTEN else None
 
 
 def can_write(suffix: str) -> bool:

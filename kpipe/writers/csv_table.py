@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import Any
 
 from kpipe.faces import Faces, Openness
@@ -17,7 +18,7 @@ TRAILING = ("track", "width", "height", "error", *FRAME)
 def header(scheme: Scheme) -> str:
     """The line of column names: box and pose, the points, then photograph and frame."""
     points = [f"{name}_{axis}" for name in scheme.names for axis in ("x", "y", "sigma")]
-    return _line([*LEADING, *points, *TRAILING])
+    return line([*LEADING, *points, *TRAILING])
 
 
 def rows(faces: Faces) -> str:
@@ -31,7 +32,7 @@ def rows_of_record(record: dict[str, Any], scheme: Scheme) -> str:
     if not lines:
         blank = [""] * (len(LEADING) - 1 + 3 * len(scheme) + 1)
         names = ("width", "height", "error", "frame", "time")
-        lines = [_line([record["image"], *blank, *map(record.get, names), *[""] * 4])]
+        lines = [line([record["image"], *blank, *map(record.get, names), *[""] * 4])]
     return "".join(lines)
 
 
@@ -45,7 +46,7 @@ def _face_rows(record: dict[str, Any], count: int) -> list[str]:
             for text in (_number(x, 2), _number(y, 2), _number(sigma, 3))
         ]
         lines.append(
-            _line(
+            line(
                 [
                     record["image"],
                     number,
@@ -75,7 +76,9 @@ def _number(value: float | None, decimals: int) -> str:
     return text if float(text) == value else repr(value)
 
 
-def _line(values: list[Any]) -> str:
+def line(values: Iterable[Any]) -> str:
+    """A line of CSV."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
+    # The writer quotes what it ends lines with, alone: a carriage return in a name must be, too.
+    csv.writer(buffer, lineterminator="\r\n").writerow(values)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from kpipe.faces import Face, Faces
 
-GAP = 0.25
-"""Seconds that a face may be away before its line is broken."""
+GAP, SKIPPED = 0.25, 2.5
+"""A face's line is broken where it was away for so many seconds, and for so many frames."""
 
 
 class Moment(NamedTuple):
@@ -35,11 +36,13 @@ class Timeline:
 
     def __init__(self) -> None:
         self._tracks: dict[int, list[Moment]] = defaultdict(list)
+        self._times: list[float] = []
 
     def add(self, faces: Faces) -> None:
         """Takes in the faces of a frame; those without track, pose or openness are left out."""
+        self._times.append(faces.time or 0.0)
         for face in faces:
-            moment = _moment(face, faces.time or 0.0)
+            moment = _moment(face, self._times[-1])
             if face.track is not None and moment is not None:
                 self._tracks[face.track].append(moment)
 
@@ -47,10 +50,11 @@ class Timeline:
         """The picture, in any format that matplotlib writes."""
         figure = Figure(figsize=(11, 9), layout="constrained")
         rows = figure.subplots(len(_ROWS), 1, sharex=True)
+        gap = max(GAP, SKIPPED * float(np.median(np.diff(self._times) if self._times[1:] else 0)))
         for row, (name, label) in zip(rows, _ROWS):
             for track, moments in sorted(self._tracks.items()):
                 colour = f"C{(track - 1) % 10}"
-                times, values = _line(moments, name)
+                times, values = _line(moments, name, gap)
                 row.plot(times, values, color=colour, linewidth=1, label=f"face {track}")
                 if name == "eyes":
                     shut = [(m.time, m.eyes) for m in moments if m.blink]
@@ -84,12 +88,12 @@ def _moment(face: Face, time: float) -> Moment | None:
     return Moment(time, *face.pose, eyes, opened.mouth, bool(face.blink))
 
 
-def _line(moments: Iterable[Moment], name: str) -> tuple[list[float], list[float]]:
+def _line(moments: Iterable[Moment], name: str, gap: float) -> tuple[list[float], list[float]]:
     """Times and values, with a gap wherever the face was away."""
     times: list[float] = []
     values: list[float] = []
     for moment in moments:
-        if times and moment.time - times[-1] > GAP:
+        if times and moment.time - times[-1] > gap:
             times.append(moment.time)
             values.append(float("nan"))
         times.append(moment.time)

@@ -182,7 +182,7 @@ class Tracker:
 
     def _follow(self, before: NDArray[np.uint8], gray: NDArray[np.uint8], time: float) -> bool:
         """Looks where the known faces should be; whether one of them was lost just now."""
-        self._tracks = [track for track in self._tracks if time - track.seen <= MEMORY]
+        self._tracks = [t for t in self._tracks if not t.lost or time - t.seen <= MEMORY]
         if not self._tracks:
             return False
         self._predict(before, gray, time - self._time)

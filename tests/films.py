@@ -47,7 +47,7 @@ def write_film(
         video = container.add_stream(codec, rate=25)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = pixels
-        if path.suffix not in (".avi", ".gif"):
+        if path.suffix not in (".avi", ".gif", ".mpg"):
             video.codec_context.time_base = Fraction(1, 1000)
         unit = video.codec_context.time_base or Fraction(1, 25)
         audio = container.add_stream(sound, rate=RATE, layout="mono") if sound else None

@@ -106,6 +106,15 @@ def test_blinks() -> None:
     looks = [narrow(openness(with_eyes(0.55)[:, :2]), k / 3) for k in range(120)]
     assert not any(looks[60:])
     assert narrow(openness(with_eyes(0.2)[:, :2]), 40.1)
+    # That is known soon; and a face that comes amid a blink has not been blinking ever since.
+    narrow = BlinkDetector()
+    looks = [narrow(openness(with_eyes(0.55)[:, :2]), k / 30) for k in range(60)]
+    assert not any(looks[10:])
+    amid = BlinkDetector()
+    shares = [0.3] * 5 + [1.0] * 85
+    shares[60:64] = [0.3] * 4
+    found = [amid(openness(with_eyes(s)[:, :2]), k / 30) for k, s in enumerate(shares)]
+    assert [k for k, blink in enumerate(found) if blink] == [0, 1, 2, 3, 4, 60, 61, 62, 63]
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (25, 0, 0), (-35, 10, 5), (10, -20, -15)])

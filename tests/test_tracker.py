@@ -147,6 +147,12 @@ def test_a_face_is_followed_with_few_detections(pipeline: Pipeline, actors: list
     assert face.openness is not None and face.blink is not None and face.pose is not None
 
 
+def test_few_frames_a_second_are_no_absence(pipeline: Pipeline, actors: list[Actor]) -> None:
+    tracker = Tracker(pipeline)
+    (frame,) = film(actors[:1], [[(150.0, 130.0)]])
+    assert [numbers(tracker(frame, time)) for time in (0.0, 2.0, 4.0, 30.0)] == [[1]] * 4
+
+
 def test_faces_come_and_go(pipeline: Pipeline, actors: list[Actor]) -> None:
     here: Place = (330.0, 140.0)
     places = [[(120.0, 140.0), here if 10 <= k < 40 else None] for k in range(60)]

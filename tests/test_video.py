@@ -148,6 +148,44 @@ def test_formats_in(tmp_path: Path, name: str, codec: str, sound: str, pixels: s
         assert found["audio"][1] == pytest.approx(0.24, abs=0.08)
 
 
+@pytest.mark.parametrize("name", ["film.ts", "film.mpg", "film.mkv", "film.h264"])
+def test_a_part_is_what_the_whole_has_there(tmp_path: Path, name: str) -> None:
+    codec = "mpeg2video" if name == "film.mpg" else "libx264"
+    write_film(tmp_path / name, pictures(75), codec=codec)
+    with VideoReader(tmp_path / name) as reader:
+        whole = [(frame.number, frame.time) for frame in reader]
+    assert [number for number, _ in whole] == list(range(75))
+    with VideoReader(tmp_path / name, start=1.2, stop=2.4) as reader:
+        part = [(frame.number, frame.time) for frame in reader]
+    assert part == pytest.approx(np.array([f for f in whole if 1.2 <= f[1] < 2.4]))
+
+
+def test_joined_recordings_follow_each_other(tmp_path: Path) -> None:
+    write_film(tmp_path / "one.ts", pictures(50))
+    once = (tmp_path / "one.ts").read_bytes()
+    (tmp_path / "two.ts").write_bytes(once + once)
+    with VideoReader(tmp_path / "two.ts") as reader:
+        times = [frame.time for frame in reader]
+    assert len(times) == 100
+    assert np.diff(times) == pytest.approx(0.04, abs=0.011)
+
+
+def test_a_name_with_a_colon(kpipe: Run, tmp_path: Path) -> None:
+    write_film(tmp_path / "2026-11-22T10:30:00.mkv", pictures(3))
+    done = kpipe("video", "2026-11-22T10:30:00.mkv", "--no-video", "--json", "-")
+    assert done.returncode == 0 and len(lines(done.stdout)) == 3
+
+
+def test_a_plot_of_few_frames_has_lines() -> None:
+    pytest.importorskip("matplotlib")
+    from kpipe.plot import Moment, Timeline, _line
+
+    moments = [Moment(float(time), 0, 0, 0, 0.3, 0, False) for time in (0, 1, 2, 6, 7)]
+    times, _ = _line(moments, "yaw", gap=2.5)
+    assert times == [0, 1, 2, 6, 6, 7]
+    assert Timeline().plot("none")
+
+
 def test_a_cut_file_is_done_as_far_as_it_goes(kpipe: Run, tmp_path: Path) -> None:
     frames = pictures(50)
     write_film(tmp_path / "film.mp4", frames, sound="aac", options={"movflags": "+faststart"})

@@ -196,11 +196,13 @@ class Outputs:
         photos: the inputs, as the user named them.
         force: whether files that exist may be replaced.
         what: the inputs are, as errors call them.
+        otherwise: what to do about a file that exists.
     """
 
     photos: list[str]
     force: bool
     what: str = "photograph"
+    otherwise: str = "--force replaces it"
 
     def __post_init__(self) -> None:
         self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
@@ -221,7 +223,7 @@ class Outputs:
         if path.is_dir():
             raise ImageError(f"{shown(path)}: is a folder")
         if path.is_file() and not self.force:
-            raise ImageError(f"{shown(path)}: exists; --force replaces it")
+            raise ImageError(f"{shown(path)}: exists; {self.otherwise}")
         self._claimed.add(place)
 
     def open(self, target: str) -> TextIO:

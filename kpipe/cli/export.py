@@ -81,5 +81,5 @@ def export(
     if faces:
         say(f"calibrated on {len(faces)} faces: {calibration}")
     elif look.points:
-        say("not calibrated: give the run's --data")
+        say("not calibrated: that takes --data of which the run held out a part (--validation)")
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

@@ -89,7 +89,7 @@ def live(
         style = Style(tuple(part for part in draw.split(",") if part))
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
-    outputs = Outputs([camera], False, "video")
+    outputs = Outputs([camera], False, "video", "name another")
     outputs.claim(json)
     window = None
     if not headless:

@@ -131,7 +131,9 @@ class Camera:
         else:
             limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
             parameters = [value for limit in limits for value in (limit, PATIENCE_MS)]
-            opened = capture.open(self.source, cv2.CAP_FFMPEG, parameters)
+            # As a whole path: FFmpeg takes what stands before a colon for a protocol.
+            place = str(Path(self.source).absolute()) if self.is_file else self.source
+            opened = capture.open(place, cv2.CAP_FFMPEG, parameters)
         if opened:
             return capture
         capture.release()

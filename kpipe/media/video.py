@@ -50,6 +50,10 @@ class VideoError(ValueError):
     """A video cannot be read or written; the message is one line and names the file."""
 
 
+JOIN = 0.5
+"""Seconds that time must go back by for another recording to begin there."""
+
+
 class VideoReader:
     """The frames of a video file, upright, with their times.
 
@@ -78,13 +82,7 @@ class VideoReader:
         self.path = os.fspath(path)
         self.start, self.stop = start, stop
         self.problem: str | None = None
-        self._container = _opened(self.path)
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
-        if not streams:
-            self._container.close()
-            raise VideoError(f"{shown(self.path)}: no video in it")
-        self._stream = streams[0]
-        self._stream.thread_type = "AUTO"
+        self._open()
         self._began = self._container.start_time or 0
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -154,6 +152,15 @@ class VideoReader:
                 ready.get_nowait()
             thread.join()
 
+    def _open(self) -> None:
+        self._container = _opened(self.path)
+        streams = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not streams:
+            self._container.close()
+            raise VideoError(f"{shown(self.path)}: no video in it")
+        self._stream = streams[0]
+        self._stream.thread_type = "AUTO"
+
     def _first(self) -> av.VideoFrame:
         """The first frame that can be decoded: it alone tells how the pictures are turned."""
         try:
@@ -167,24 +174,20 @@ class VideoReader:
         raise VideoError(f"{shown(self.path)}: no picture can be decoded ({reason})")
 
     def _frames(self) -> Iterator[Frame]:
-        number, last = 0, -math.inf
-        counted = self.start == 0
-        pictures = chain([self._head], self._pictures)
-        if not counted:
-            with suppress(av.error.FFmpegError):
-                # To the key frame before it.
-                self._container.seek(self._began + int(self.start * av.time_base))
-                pictures = chain(self._decoded())
+        last, later = -math.inf, 0.0
+        number, pictures = self._from(self.start)
         for frame in pictures:
-            time = self._time(frame, number)
-            if not counted:
-                # After a seek the frames before are not seen; their number follows from the time.
-                number, counted = round(time * self.rate), True
-            # Damaged and cut-together files have times that stand still or go back.
+            time = max(self._time(frame, number) + later, 0.0)
+            if time < last - JOIN:
+                # Here another recording begins: its times go on from the last one's.
+                later += last + 1 / self.rate - time
+                time = last + 1 / self.rate
+            # Damaged files have times that stand still or go back a little.
             time = max(time, last + float(self.time_base))
             if time >= self.stop:
                 return
-            if time >= self.start - 1e-9:
+            # Times are rounded, by some programs to microseconds.
+            if time >= self.start - 1e-6:
                 yield Frame(self._upright(frame), time, number)
             last = time
             number += 1
@@ -193,6 +196,23 @@ class VideoReader:
             expected = min(self.duration, self._stream_end())
             if last > -math.inf and expected - end > max(SHORT, 2 / self.rate):
                 self.problem = f"ends after {end:.1f} of {expected:.1f} s: cut off or damaged"
+
+    def _from(self, start: float) -> tuple[int, Iterator[av.VideoFrame]]:
+        """The frames from the last key frame before a time on, and the number of the first."""
+        if start <= 0:
+            return 0, chain([self._head], self._pictures)
+        with suppress(av.error.FFmpegError):
+            self._container.seek(self._began + int(start * av.time_base))
+            pictures = self._decoded()
+            first = next(pictures, None)
+            # Where the file has no index, one may land anywhere.
+            if first is not None and first.pts is not None and self._time(first, 0) <= start:
+                # The frames before are not seen; the number of this one follows from its time.
+                since = self._time(first, 0) - self._time(self._head, 0)
+                return round(since * self.rate), chain([first], pictures)
+        self._container.close()
+        self._open()
+        return 0, self._decoded()
 
     def _stream_end(self) -> float:
         if self._stream.duration is None:
@@ -217,7 +237,10 @@ class VideoReader:
                     yield from self._stream.codec_context.decode(None)
                     break
                 damaged += packet.is_corrupt
-                yield from packet.decode()
+                for frame in packet.decode():
+                    # After a seek the first ones may lack what they refer to.
+                    damaged += frame.is_corrupt and self.start <= 0
+                    yield frame
             except av.error.EOFError:
                 break
             except av.error.FFmpegError:
@@ -496,11 +519,10 @@ class _Sound:
 def _opened(path: str) -> InputContainer:
     name = shown(path)
     if "://" not in path:
-        place = Path(path)
         try:
-            if place.is_dir():
+            if Path(path).is_dir():
                 raise VideoError(f"{name}: a folder, not a video")
-            with place.open("rb") as file:
+            with Path(path).open("rb") as file:
                 if not file.read(1):
                     raise VideoError(f"{name}: empty")
         except (OSError, ValueError) as error:
@@ -508,7 +530,9 @@ def _opened(path: str) -> InputContainer:
                 raise
             raise VideoError(f"{name}: {_reason(error)}") from None
     try:
-        return av.open(path, metadata_errors="replace")
+        # As a whole path: FFmpeg takes what stands before a colon for a protocol.
+        place = path if "://" in path else str(Path(path).absolute())
+        return av.open(place, metadata_errors="replace")
     except av.error.InvalidDataError:
         raise VideoError(
             f"{name}: not a video in a format known here, or cut off before its index"

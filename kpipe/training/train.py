@@ -356,6 +356,10 @@ def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
         TrainingError: there is no usable checkpoint.
     """
     state = _load(folder / "checkpoint.pt")
+    if "size" not in state.get("settings", {}):
+        raise TrainingError(
+            f"{folder}: a run of another kind; one of kaggle15 has its network.onnx"
+        )
     network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
     prefix = "module."
     network.load_state_dict(

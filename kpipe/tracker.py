@@ -38,6 +38,9 @@ ALIKE = 0.35
 correlate by 0.2 in the median and by 0.5 in one of twenty pairs, one person's in frames of one
 video by 0.9."""
 
+ALIKE_ANYWHERE = 0.6
+"""The same where nothing tells where it is to be expected, as after a cut to another scene."""
+
 ALIKE_FAR = 0.15
 """How much more alike a face must be, for each of its sizes that it is away from there."""
 
@@ -288,7 +291,7 @@ def _sight(
 def _least_alike(off: float, carried: bool) -> float:
     """How much a face must be alike to be the same, so many sizes off where it should be."""
     least = ALIKE + ALIKE_FAR * off
-    return min(least, ALIKE_NEAR * (off - NEAR)) if carried else least
+    return min(least, ALIKE_NEAR * (off - NEAR)) if carried else max(least, ALIKE_ANYWHERE)
 
 
 def _unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -163,10 +163,12 @@ class Alteration:
     Attributes:
         turn: degrees clockwise in the plane of the picture.
         face_size: side of the face's box, pixels, to which larger ones are reduced.
+        cut: share of the face's box that then lies beyond the picture's left edge.
     """
 
     turn: float = 0.0
     face_size: float = float("inf")
+    cut: float = 0.0
 
     def __call__(
         self, image: NDArray[np.uint8], points: NDArray[np.float32]
@@ -188,6 +190,10 @@ class Alteration:
             matrix[:, 2] += (reach - (width, height)) / 2
             turned = cv2.warpAffine(image, matrix, tuple(np.ceil(reach).astype(int).tolist()))
             image, points = np.asarray(turned, np.uint8), transform(matrix, points)
+        if self.cut:
+            box = face_box(points)
+            edge = max(round(float(box[0] + self.cut * (box[2] - box[0]))), 0)
+            image, points = image[:, edge:], points - np.array((edge, 0), np.float32)
         return image, points
 
 

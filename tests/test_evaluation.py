@@ -121,6 +121,11 @@ def test_altered_photographs_keep_their_labels(labelled: Path, pipeline: Pipelin
         assert exact.nme() < 4
         assert end_to_end.not_found == 0
         assert end_to_end.right_roll == 100
+    whole, cut = samples[0].read(), Alteration(cut=0.4)(samples[0].read(), samples[0].points)
+    edge = whole.shape[1] - cut[0].shape[1]
+    assert np.array_equal(cut[0], whole[:, edge:]) and edge > 0
+    hidden = cut[1][:, 0] < 0
+    assert np.allclose(cut[1] + (edge, 0), samples[0].points) and 15 < hidden.sum() < 40
     gray, points = Alteration(face_size=60)(samples[0].read(), samples[0].points)
     box = face_box(points)
     assert box[2] - box[0] == pytest.approx(60, abs=1)

@@ -12,6 +12,7 @@ from kpipe.cli.options import Model
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
+    from kpipe.evaluation import Alteration
     from kpipe.pipeline import Pipeline
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -53,6 +54,15 @@ def evaluate(
             help="Reduce the photographs of DATA first until the face's box is so large.",
         ),
     ] = float("inf"),
+    cut: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=0.9,
+            help="Cut off so much of the faces of DATA by the picture's left edge first.",
+        ),
+    ] = 0.0,
     jitters: Annotated[int, typer.Option(min=1, help="Random boxes a face.")] = 3,
     per_point: Annotated[
         bool, typer.Option("--per-point", help="Also the error of each of the 68 points.")
@@ -76,6 +86,7 @@ def evaluate(
     from kpipe.cli.report import error, say
     from kpipe.datasets import read_samples
     from kpipe.detectors import make_detector
+    from kpipe.evaluation import Alteration
     from kpipe.pipeline import Pipeline
     from kpipe.predictor import LandmarkPredictor
 
@@ -93,7 +104,8 @@ def evaluate(
     )
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
-        _points(samples, pipeline, turn, face_size, jitters, per_point, by_group, report, on_bad)
+        alteration = Alteration(turn, face_size, cut)
+        _points(samples, pipeline, alteration, jitters, per_point, by_group, report, on_bad)
     if detection is not None:
         _detection(detection, open_pipeline, report, on_bad)
     if negatives is not None:
@@ -109,8 +121,7 @@ def evaluate(
 def _points(
     samples: Sequence[Sample],
     pipeline: Pipeline,
-    turn: float,
-    face_size: float,
+    alteration: Alteration,
     jitters: int,
     per_point: bool,
     by_group: bool,
@@ -118,12 +129,11 @@ def _points(
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
     from kpipe.cli.report import print_table, say, track
-    from kpipe.evaluation import Alteration, figures, groups
     from kpipe.evaluation import evaluate as measure
+    from kpipe.evaluation import figures, groups
     from kpipe.report import write_report
     from kpipe.schemes import IBUG68
 
-    alteration = Alteration(turn, face_size)
     faces = track(samples, len(samples), "faces")
     results = measure(faces, pipeline, jitters, alteration=alteration, on_bad=on_bad)
     print_table(["", *(r.name for r in results)], [(n, *values) for n, values in figures(results)])

@@ -195,6 +195,12 @@ def test_a_second_run_does_what_is_new_or_changed(
     for gone in ("annotated/b/4.jpg", "crops/b/4.jpg_1.jpg"):
         assert not (out / gone).exists()
     assert (out / "annotated/a/3.jpg").stat().st_mtime_ns == drawn
+    # What was not asked for is not gone.
+    batch("photos/a", "-o", "out", "--render", "--crops", "square")
+    batch("photos", "-o", "out", "--render", "--exclude", "c")
+    assert (out / "annotated/c/2.jpg").exists()
+    again = batch("photos", "-o", "out", "--render", "--crops", "square")
+    assert "0 done now" in talk(again)
     shutil.copytree(photos, tmp_path / "copy")
     batch("copy", "-o", "anew")
     assert sorted_lines(tmp_path / "anew") == sorted_lines(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -21,9 +22,11 @@ from kpipe.batch.sources import (
     ANNOTATED,
     CROPS,
     JOURNAL,
+    LISTS,
     POINTS,
     SHEET,
     STATE,
+    STREAM,
     ReadError,
     Scan,
     Selection,
@@ -267,7 +270,7 @@ class _Job:
         if self._totals.done == self._totals.photographs:
             return True
         # If this run is killed, it says nothing false.
-        (self._folder / SUMMARY).unlink(missing_ok=True)
+        self._remove(SUMMARY)
         with engine() as running:
             complete = self._consume(running.run(self._tasks()))
         return complete and not self.stopped()
@@ -356,17 +359,42 @@ class _Job:
             self._remove(*(crop_name(done.name, index) for index in range(first, faces)))
 
     def _drop_gone(self) -> None:
-        """Takes away the pictures of photographs that are gone.
+        """Takes away the pictures of photographs that are gone, not of those that were not asked
+        for this time.
 
         Before the work: what is there now may be one of them under another name.
         """
-        if not self.unreadable:
-            for name, faces in self.journal.drop_gone():
-                self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
+        if self.unreadable or not self._asked_for_again():
+            return
+        for name, faces in self.journal.drop_gone():
+            self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
+
+    def _asked_for_again(self) -> bool:
+        """Whether the last run that came to its end was to look at the same places."""
+        try:
+            last = json.loads((self._folder / SUMMARY).read_bytes())
+            same = all(last.get(name) == values for name, values in self._asked.items())
+        except (OSError, ValueError, AttributeError):
+            return False
+        # A list may name others each time.
+        listed = any(given == STREAM or given.lower().endswith(LISTS) for given in self.plan.inputs)
+        return same and not listed
+
+    @property
+    def _asked(self) -> dict[str, list[str]]:
+        plan = self.plan
+        parts = {
+            "inputs": plan.inputs,
+            "include": plan.selection.include,
+            "exclude": plan.selection.exclude,
+        }
+        return {name: [shown(given) for given in values] for name, values in parts.items()}
 
     def _remove(self, *pictures: str) -> None:
+        # What cannot be taken away stays.
         for name in pictures:
-            (self._folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
 
     def _open_tables(self) -> None:
         """The tables that grow with the job: made anew from the journal, then added to."""
@@ -439,7 +467,7 @@ class _Job:
         summary = {
             "kpipe": __version__,
             "complete": outcome.complete and not outcome.unreadable,
-            "inputs": [shown(given) for given in self.plan.inputs],
+            **self._asked,
             "photographs": totals.photographs,
             "done": totals.done,
             "faces": totals.faces,

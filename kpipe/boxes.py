@@ -56,28 +56,40 @@ def read_boxes(path: Path) -> dict[str, NDArray[np.float64]]:
     return {name: np.array(each, np.float64).reshape(-1, 4) for name, each in boxes.items()}
 
 
-def boxes_of(photo: str, boxes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    """The boxes of a photograph: those of the name that has most of its path, from the end.
+class GivenBoxes:
+    """The boxes of each photograph of a job, whichever way its path is written.
 
     Args:
-        photo: its path.
         boxes: of `read_boxes`.
-
-    Returns:
-        (n, 4), or None if no picture there has that name.
-
-    Raises:
-        BoxesError: several could be it.
     """
-    wanted = Path(photo).parts[::-1]
-    shared = {name: _alike(Path(name).parts[::-1], wanted) for name in boxes}
-    most = max(shared.values(), default=0)
-    if most == 0:
-        return None
-    first, *others = (name for name, count in shared.items() if count == most)
-    if others:
-        raise BoxesError(f"{photo}: may be {first} or {others[0]} in the file of boxes")
-    return boxes[first]
+
+    def __init__(self, boxes: Mapping[str, NDArray[np.float64]]) -> None:
+        self._boxes = boxes
+        self._names: dict[str, list[str]] = {}
+        for name in boxes:
+            self._names.setdefault(Path(name).name, []).append(name)
+
+    def of(self, photo: str) -> NDArray[np.float64] | None:
+        """Those of the picture whose name has most of a photograph's path, from the end.
+
+        Returns:
+            (n, 4), or None if no picture there has that name.
+
+        Raises:
+            BoxesError: several could be it.
+        """
+        wanted = Path(photo).parts[::-1]
+        shared = {
+            name: _alike(Path(name).parts[::-1], wanted)
+            for name in self._names.get(Path(photo).name, ())
+        }
+        if not shared:
+            return None
+        most = max(shared.values())
+        first, *others = (name for name, count in shared.items() if count == most)
+        if others:
+            raise BoxesError(f"{photo}: may be {first} or {others[0]} in the file of boxes")
+        return self._boxes[first]
 
 
 def _alike(ones: Sequence[str], others: Sequence[str]) -> int:

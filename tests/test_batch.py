@@ -701,3 +701,12 @@ def test_help(kpipe: Run) -> None:
     text = kpipe("batch", "--help").stdout.decode()
     for option in ("--format", "--render", "--crops", "--sheet", "--check", "--engine", "--retry"):
         assert option in text
+
+
+def test_short_lists() -> None:
+    from io import BytesIO
+
+    from kpipe.batch.sources import BOM, _lines
+
+    for content in (b"a\nb", b"a\0b", b"a\nb\n", BOM + b"a\r\nb"):
+        assert list(_lines(BytesIO(content))) == [b"a", b"b"]

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kpipe import Faces
-from kpipe.boxes import BoxesError, boxes_of, candidates, read_boxes
+from kpipe.boxes import BoxesError, GivenBoxes, candidates, read_boxes
 from kpipe.preprocessor import face_box
 from tests.conftest import Run
 
@@ -28,13 +28,14 @@ def test_csv_and_coco_say_the_same(tmp_path: Path) -> None:
 
 
 def test_photographs_of_one_name_are_told_apart_by_their_folders() -> None:
-    boxes = {"d1/x.jpg": np.ones((1, 4)), "d2/x.jpg": np.ones((2, 4)), "y.jpg": np.ones((3, 4))}
+    counts = {"d1/x.jpg": 1, "d2/x.jpg": 2, "y.jpg": 3}
+    boxes = GivenBoxes({name: np.ones((count, 4)) for name, count in counts.items()})
     for photo, count in (("d1/x.jpg", 1), ("/photos/d2/x.jpg", 2), ("any/y.jpg", 3)):
-        found = boxes_of(photo, boxes)
+        found = boxes.of(photo)
         assert found is not None and len(found) == count
-    assert boxes_of("z.jpg", boxes) is None
+    assert boxes.of("z.jpg") is None
     with pytest.raises(BoxesError, match=r"d3/x\.jpg: may be d1/x\.jpg or d2/x\.jpg"):
-        boxes_of("d3/x.jpg", boxes)
+        boxes.of("d3/x.jpg")
 
 
 @pytest.mark.parametrize(

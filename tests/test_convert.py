@@ -186,6 +186,12 @@ def test_pts_of_a_photograph_of_another_kind_are_not_mixed_up(
     found = list(pts.read(tmp_path / "p"))
     assert [len(r["faces"]) for r in found] == [1, 1]
     assert "k.jpg" in {r["image"] for r in found}
+    # With the pictures beside them, too.
+    for name in ("k.bmp", "k.jpg"):
+        (tmp_path / "p" / name).touch()
+    again = list(pts.read(tmp_path / "p"))
+    assert [len(r["faces"]) for r in again] == [1, 1]
+    assert "k.jpg" in {r["image"] for r in again}
 
 
 def test_coco_is_what_others_expect(kpipe: Run, lines: Path) -> None:

@@ -94,6 +94,8 @@ class Selection:
 
     def leaves_out(self, name: str) -> bool:
         """Whether a file or folder is excluded, by itself or by a folder that it lies in."""
+        if not self.exclude:
+            return False
         parts = name.split("/")
         paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
         return any(
@@ -303,9 +305,9 @@ BOM = b"\xef\xbb\xbf"
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    rest, end = stream.read(len(BOM)).removeprefix(BOM), None
+    rest, end, mark = b"", None, BOM
     while block := stream.read(1 << 16):
-        rest += block
+        rest, mark = rest + block.removeprefix(mark), b""
         end = end or (b"\0" if b"\0" in rest else b"\n" if b"\n" in rest else None)
         if end is not None:
             *whole, rest = rest.split(end)

@@ -99,7 +99,7 @@ def annotate(
     """
     import numpy as np
 
-    from kpipe.boxes import BoxesError, boxes_of, candidates, read_boxes
+    from kpipe.boxes import BoxesError, GivenBoxes, candidates, read_boxes
     from kpipe.cli.report import error, say, table, track
     from kpipe.detectors import TILTS, make_detector
     from kpipe.media.images import ImageError, shown
@@ -128,7 +128,7 @@ def annotate(
     except ValueError as problem:
         raise typer.BadParameter(str(problem)) from None
     pipeline = Pipeline(finder, LandmarkPredictor(model), min_score=min_score, max_roll=TILTS[tilt])
-    given = read_boxes(boxes) if boxes is not None else None
+    given = GivenBoxes(read_boxes(boxes)) if boxes is not None else None
     rows: list[tuple[str, ...]] = []
     written: list[str] = []
     failed = False
@@ -149,7 +149,7 @@ def annotate(
                 start = time.perf_counter()
                 told = None
                 if given is not None:
-                    there = boxes_of(name, given)
+                    there = given.of(name)
                     if there is None:
                         say(f"{shown(name)}: not in {boxes}")
                     told = candidates(np.zeros((0, 4)) if there is None else there)

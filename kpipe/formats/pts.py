@@ -46,18 +46,15 @@ def _pictures(files: list[Path]) -> dict[Path, list[Path]]:
     pictures: dict[Path, list[Path]] = {}
     for file in files:
         stem = file.with_suffix("")
-        beside = _beside(stem)
+        beside = _beside(stem, stems)
         numbered = re.fullmatch(r"(.+)_\d+", stem.name)
         if beside is None and numbered:
             whole = stem.with_name(numbered[1])
             first = stem.with_name(f"{numbered[1]}_1")
             if first in stems and whole not in stems:
-                stem, beside = whole, _beside(whole)
+                stem, beside = whole, _beside(whole, stems)
         pictures.setdefault(beside or _guessed(stem, stems), []).append(file)
-    return {
-        picture: sorted(members, key=_face_number) if len(members) > 1 else members
-        for picture, members in pictures.items()
-    }
+    return {picture: sorted(members, key=_face_number) for picture, members in pictures.items()}
 
 
 def _guessed(stem: Path, stems: set[Path]) -> Path:
@@ -68,14 +65,16 @@ def _guessed(stem: Path, stems: set[Path]) -> Path:
 
 
 def _face_number(file: Path) -> int:
-    return int(file.stem.rpartition("_")[2])
+    number = file.stem.rpartition("_")[2]
+    return int(number) if number.isdecimal() else 0
 
 
-def _beside(stem: Path) -> Path | None:
+def _beside(stem: Path, stems: set[Path]) -> Path | None:
     if stem.suffix.lower() in PICTURES:  # `b.jpg.pts`
         return stem
     candidates = (stem.with_name(stem.name + ending) for ending in PICTURES)
-    return next((path for path in candidates if path.is_file()), None)
+    # One that has a `.pts` file of its own is none of this name's.
+    return next((path for path in candidates if path.is_file() and path not in stems), None)
 
 
 def _face(file: Path) -> dict[str, Any]:

@@ -32,15 +32,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from kpipe.media.images import write_file
-from kpipe.opencv import cv2
-from kpipe.preprocessor import face_box, transform, warp
-from kpipe.proposals import NOMINAL_SIDE, OCTAVE, STRIDE
+from kpipe.detectors.proposals import NOMINAL_SIDE, OCTAVE, STRIDE
+from kpipe.preprocessing.affine import transform
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import warp
 from kpipe.training.augment import degrade_scene
-from kpipe.training.crops import EmptyPhoto, LabelledFace
+from kpipe.training.crops import LabelledFace, NegativePhoto
+from kpipe.training.landmarks import load_empty, load_faces, one_thread
 from kpipe.training.network import conv
-from kpipe.training.quantise import quantised
-from kpipe.training.train import load_empty, load_faces, one_thread
+from kpipe.training.quantize import quantized
+from kpipe.utils.files import write_file
+from kpipe.utils.opencv import cv2
 
 Gray = NDArray[np.uint8]
 Rng = np.random.Generator
@@ -103,7 +105,7 @@ class SceneStream(Dataset[tuple[Gray, NDArray[np.float32]]]):
     """
 
     def __init__(
-        self, faces: Sequence[LabelledFace], empty: Sequence[EmptyPhoto], length: int, seed: int
+        self, faces: Sequence[LabelledFace], empty: Sequence[NegativePhoto], length: int, seed: int
     ) -> None:
         self.faces = faces
         self.empty = empty
@@ -167,7 +169,7 @@ def _put(
     scene: Gray, targets: NDArray[np.float32], placed: list[Placed], face: LabelledFace, rng: Rng
 ) -> Placed | None:
     """Puts a face with its surroundings into the scene, unless it would hide another."""
-    box = face_box(face.points, face.roll)
+    box = landmark_box(face.points, face.roll)
     low, high = OCTAVE
     if rng.random() < 0.12:
         side = np.exp(rng.uniform(np.log(high * 1.4), np.log(110)))
@@ -247,7 +249,7 @@ def loss(maps: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def train(
     faces: Sequence[LabelledFace],
-    empty: Sequence[EmptyPhoto],
+    empty: Sequence[NegativePhoto],
     folder: Path,
     *,
     steps: int = 20_000,
@@ -403,7 +405,7 @@ def export(network: ProposalNetwork, path: Path, scenes: Gray | None = None) -> 
         )
     model = onnx.load_from_string(buffer.getvalue())
     if scenes is not None:
-        model = quantised(model, scenes, levels=(1 / 64, 128))
+        model = quantized(model, scenes, levels=(1 / 64, 128))
     onnx.helper.set_model_props(model, {"kpipe.network": "proposals"})
     write_file(path, model.SerializeToString())
 
@@ -419,13 +421,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from kpipe.datasets import read_samples
-    from kpipe.training.twins import without_twins
+    from kpipe.training.duplicates import without_duplicates
 
     split = load_faces(
         (s for part in arguments.data for s in read_samples(part)), arguments.validation
     )
     others = load_faces((s for part in arguments.exclude for s in read_samples(part)), 0.0)
-    faces = without_twins(split.training, others.training)
+    faces = without_duplicates(split.training, others.training)
     empty, _ = load_empty(arguments.negatives, None)
     print(f"{len(faces)} faces, {len(empty)} photographs without")
     network = train(faces, empty, arguments.output, steps=arguments.steps)

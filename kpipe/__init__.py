@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kpipe.media.images import read_image
     from kpipe.networks.classifier import FaceClassifier
     from kpipe.networks.landmarker import Landmarker
+    from kpipe.options import PipelineOptions, TrackerOptions
     from kpipe.pipeline import Pipeline
     from kpipe.rendering.draw import Style, render
     from kpipe.structures.detections import Detections, Detector
@@ -47,11 +48,13 @@ __all__ = [
     "Landmarks",
     "ModelError",
     "Pipeline",
+    "PipelineOptions",
     "Pose",
     "ProposalDetector",
     "Scheme",
     "Style",
     "Tracker",
+    "TrackerOptions",
     "YuNetDetector",
     "read_image",
     "render",
@@ -78,6 +81,8 @@ _HOME = {
     "ProposalDetector": "detectors.proposals",
     "YuNetDetector": "detectors.yunet",
     "Pipeline": "pipeline",
+    "PipelineOptions": "options",
+    "TrackerOptions": "options",
     "Tracker": "tracking.tracker",
     "Style": "rendering.draw",
     "render": "rendering.draw",

@@ -11,6 +11,6 @@ def packaged(name: str) -> Path:
     In a wheel the folders `models` and `haarcascades` lie inside the package, in a checkout beside
     it.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / name
     return inside if inside.exists() else package.parent / name

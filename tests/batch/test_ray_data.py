@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_batch import (
+from tests.cli.test_batch import (
     FAST,
     Batch,
     add_large,

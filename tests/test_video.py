@@ -200,6 +200,17 @@ def test_a_cut_file_is_done_as_far_as_it_goes(kpipe: Run, tmp_path: Path) -> Non
     assert len(list(VideoReader(tmp_path / "cut_annotated.mp4"))) == count
 
 
+def test_how_far_a_cut_file_went_is_said_wherever_the_cut_falls(tmp_path: Path) -> None:
+    """Inside a packet the decoder also counts a damaged place; between two it does not."""
+    write_film(tmp_path / "film.mp4", pictures(50), sound="aac", options={"movflags": "+faststart"})
+    content = (tmp_path / "film.mp4").read_bytes()
+    for end in range(len(content) * 2 // 5, len(content) * 4 // 5, len(content) // 80):
+        (tmp_path / "cut.mp4").write_bytes(content[:end])
+        with VideoReader(tmp_path / "cut.mp4") as reader:
+            went = [frame.time for frame in reader][-1] + 1 / 25
+        assert reader.problem == f"ends after {went:.1f} of 2.0 s: cut off or damaged"
+
+
 @pytest.mark.parametrize(("name", "goes_on"), [("film.ts", True), ("film.mkv", False)])
 def test_damage_in_the_middle(tmp_path: Path, name: str, goes_on: bool) -> None:
     """A transport stream goes on after it; of a Matroska file the rest may be lost, and is said."""

@@ -82,6 +82,7 @@ class VideoReader:
         self.path = os.fspath(path)
         self.start, self.stop = start, stop
         self.problem: str | None = None
+        self._unread: str | None = None  # why reading stopped before the file's end
         self._open()
         self._began = self._container.start_time or 0
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
@@ -191,11 +192,21 @@ class VideoReader:
                 yield Frame(self._upright(frame), time, number)
             last = time
             number += 1
-        if self.problem is None and self.duration is not None:
-            end = last + 1 / self.rate
-            expected = min(self.duration, self._stream_end())
-            if last > -math.inf and expected - end > max(SHORT, 2 / self.rate):
-                self.problem = f"ends after {end:.1f} of {expected:.1f} s: cut off or damaged"
+        self._say_where_it_ends(last)
+
+    def _say_where_it_ends(self, last: float) -> None:
+        """Notes how far the file went, if that is less than it says; `last` is in seconds.
+
+        It comes before a count of damaged places: where the file is cut decides whether the decoder
+        calls the last packet damaged.
+        """
+        if self.duration is None or last == -math.inf:
+            return
+        end = last + 1 / self.rate
+        expected = min(self.duration, self._stream_end())
+        if expected - end > max(SHORT, 2 / self.rate):
+            reason = f" ({self._unread})" if self._unread else ""
+            self.problem = f"ends after {end:.1f} of {expected:.1f} s: cut off or damaged{reason}"
 
     def _from(self, start: float) -> tuple[int, Iterator[av.VideoFrame]]:
         """The frames from the last key frame before a time on, and the number of the first."""
@@ -230,7 +241,8 @@ class VideoReader:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                self.problem = f"cannot be read to its end ({_reason(error)})"
+                self._unread = _reason(error)
+                self.problem = f"cannot be read to its end ({self._unread})"
             try:
                 # Without a packet come the frames that the decoder still holds.
                 if packet is None:

@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image
 
 from kpipe import read_image
 from kpipe.datasets.pts import read_pts
-from tests.conftest import GROUP, PORTRAIT, Run
+from tests.conftest import GROUP, PATIENCE, PORTRAIT, Run, wait_for
 
 FAST = ("--min-face", "0.3", "--tilt", "upright")
 """The example's face is large: what is tested here does not depend on looking for small ones."""
@@ -96,13 +95,6 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
 
 
 def workers_of(parent: int) -> list[int]:
@@ -284,7 +276,7 @@ def test_kill_9_at_any_moment(batch: Batch, photos: Path, tmp_path: Path) -> Non
             job.kill()
         counts.append(len(lines.read_bytes().splitlines()))
         # Nobody works on without the parent.
-        wait_for(lambda w=workers: not any(Path(f"/proc/{pid}").exists() for pid in w), 5)
+        wait_for(lambda w=workers: not any(Path(f"/proc/{pid}").exists() for pid in w))
     assert 0 < counts[0] < counts[1] < counts[2] < 42
     # A torn line, as a full disk could leave it, does no harm.
     with lines.open("ab") as stream:
@@ -308,7 +300,7 @@ def test_control_c(batch: Batch, photos: Path, tmp_path: Path, number: signal.Si
     with start(tmp_path, "photos", "-o", "out") as job:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.killpg(job.pid, number) if number == signal.SIGINT else job.send_signal(number)
-        _, error = job.communicate(timeout=30)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 130
     kept = len(records(out))
     assert error.decode().splitlines() == [
@@ -326,7 +318,7 @@ def test_a_killed_worker_costs_one_photograph(photos: Path, tmp_path: Path, batc
     with start(tmp_path, "photos", "-o", "out", "--workers", 1) as job:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.kill(workers_of(job.pid)[0], signal.SIGKILL)
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and b"Traceback" not in error
     found = records(out)
     failed = [record for record in found.values() if "error" in record]
@@ -347,7 +339,7 @@ def test_a_photograph_that_takes_too_long(photos: Path, tmp_path: Path) -> None:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         # Stopped in the middle of a photograph, as one that hangs the decoder.
         os.kill(worker, signal.SIGSTOP)
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and b"Traceback" not in error
     assert not Path(f"/proc/{worker}").exists()
     found = records(out)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE, wait_for
 from tests.test_batch import (
     FAST,
     Batch,
@@ -22,7 +23,6 @@ from tests.test_batch import (
     records,
     sorted_lines,
     talk,
-    wait_for,
 )
 
 pytest.importorskip("ray")
@@ -96,10 +96,10 @@ def test_the_same_records_though_a_node_is_lost(
     with subprocess.Popen(
         command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     ) as job:
-        wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out), 240)
+        wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.kill(raylet, signal.SIGKILL)
         before = len(sorted_lines(out))
-        _, error = job.communicate(timeout=400)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and "Traceback" not in error, error
     assert before < 73, "the node was lost too late to matter"
     assert len(records(out)) == 73

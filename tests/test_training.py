@@ -45,7 +45,7 @@ from kpipe.training.train import (  # noqa: E402
     train,
 )
 from kpipe.training.twins import without_twins  # noqa: E402
-from tests.conftest import Run  # noqa: E402
+from tests.conftest import PATIENCE, Run  # noqa: E402
 
 SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_decay=0.5)
 
@@ -322,7 +322,7 @@ def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, *command, *program, *arguments],
         capture_output=True,
-        timeout=180,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import wave
 from fractions import Fraction
 from itertools import pairwise
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import DATA, Run
+from tests.conftest import DATA, PATIENCE, Run, wait_for
 
 av = pytest.importorskip("av")
 
@@ -291,13 +290,10 @@ def test_control_c_leaves_a_playable_file(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", pictures(8) * 200, sound="aac")
     command = [sys.executable, "-m", "kpipe", "video", "film.mp4", "--json", "faces.jsonl", "-q"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            time.sleep(0.1)
-            if (tmp_path / "faces.jsonl").exists() and os.path.getsize(tmp_path / "faces.jsonl"):
-                break
+        written = tmp_path / "faces.jsonl"
+        wait_for(lambda: written.exists() and written.stat().st_size)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert lines(err) == ["kpipe: stopped; what was done so far is kept"]
     count = len((tmp_path / "faces.jsonl").read_text().splitlines())

@@ -28,6 +28,8 @@ from tests.test_batch import (
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["batch", "photos"]
 
 ENVIRONMENT = {

@@ -15,6 +15,7 @@ pytest.importorskip("hatchling")
 NETWORKS = [f"models/{n}.onnx" for n in ("proposals", "glance", "first_look", "landmarks")]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]

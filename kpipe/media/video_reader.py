@@ -261,7 +261,7 @@ class _Decoder:
 
 
 def ahead(items: Iterator[T], count: int) -> Iterator[T]:
-    """The items, made in a thread of its own, up to so many before they are asked for."""
+    """The items, made in a thread of its own, at most `count` of them ahead of time."""
     ready: Queue[tuple[T] | BaseException | None] = Queue(count)
     left = Event()
 

@@ -69,7 +69,7 @@ def labelled(tmp_path: Path, pipeline: Pipeline) -> Path:
     folder.mkdir()
     for path in sorted((EXAMPLES / "portraits").glob("*.jpg")):
         image = read_image(path)
-        face = pipeline(image)[0]
+        points = np.round(pipeline(image)[0].points.astype(np.float64), 3)
         shutil.copy(path, folder)
-        (folder / path.name).with_suffix(".pts").write_text(to_pts(face))
+        (folder / path.name).with_suffix(".pts").write_text(to_pts(points))
     return folder

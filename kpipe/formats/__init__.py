@@ -89,7 +89,7 @@ def format_of(path: Path, *, new: bool = False) -> str:
             return "jsonl" if name == "coco" and not new and _is_jsonl(path) else name
     endings = ", ".join(ending for endings in FORMATS.values() for ending in endings if ending)
     raise FormatError(
-        f"{display_name(path)}: unknown format {display_name(path.suffix)!r}; choose one of "
+        f"{display_name(path)}: unknown format '{display_name(path.suffix)}'; choose one of "
         f"{endings}, or a folder for .pts"
     )
 

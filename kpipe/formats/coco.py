@@ -114,10 +114,15 @@ def read(path: Path) -> Iterator[Record]:
             where = f"{display_name(path)}, annotation {number}"
             reason = f"{type(error).__name__}: {error}"
             raise FormatError(f"{where}: not COCO's keypoints of a face ({reason})") from None
-    scheme = scheme_of(next(filter(None, faces.values()), [])[:1], display_name(path))
+    places = {
+        key: f"{display_name(path)}, {display_name(image['file_name'])}"
+        for key, image in document.images.items()
+    }
+    # A photograph without faces has the scheme of the first one with faces.
+    first = (scheme_of(found, places[key]) for key, found in faces.items() if found)
+    scheme = next(first, IBUG68)
     for key, image in document.images.items():
-        where = f"{display_name(path)}, {display_name(image['file_name'])}"
-        yield checked_record(_record(image, faces[key], scheme, where), where)
+        yield checked_record(_record(image, faces[key], scheme, places[key]), places[key])
 
 
 def _record(

@@ -22,6 +22,7 @@ from kpipe.formats.records import (
     reading,
     scheme_of,
 )
+from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import atomic_file, display_name
 
 
@@ -75,7 +76,9 @@ def read(path: Path) -> Iterator[Record]:
             raise FormatError(
                 f"{_where(path, image)}: not dlib's XML of faces ({reason})"
             ) from None
-    default = scheme_of(next(filter(None, faces), [])[:1], display_name(path))
+    # A photograph without faces has the scheme of the first one with faces.
+    first = (scheme_of(found, _where(path, image)) for image, found in zip(images, faces) if found)
+    default = next(first, IBUG68)
     for image, found in zip(images, faces):
         where = _where(path, image)
         try:

@@ -198,7 +198,7 @@ def _is_numeric(values: Any, shape: tuple[int, ...]) -> bool:
         array = np.array(values)
     except ValueError:  # rows of unequal length
         return False
-    return array.dtype.kind in "if" and array.shape == shape
+    return array.dtype.kind in "if" and array.shape == shape and bool(np.isfinite(array).all())
 
 
 def inside(name: str) -> str:

@@ -87,7 +87,7 @@ def test_bad_tables_are_one_line(labelled: Path, write) -> None:  # type: ignore
 
 def test_unknown_tables(tmp_path: Path) -> None:
     (tmp_path / "faces.mat").touch()
-    with pytest.raises(DatasetError, match="not a format of labelled faces"):
+    with pytest.raises(DatasetError, match="not a format of labeled faces"):
         read_samples(tmp_path / "faces.mat")
 
 
@@ -106,7 +106,7 @@ def test_coco_points_without_labels_are_no_labels(labelled: Path) -> None:
     content = json.loads(table.read_text())
     content["annotations"][0]["keypoints"][5] = 0
     table.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match="a point is not labelled"):
+    with pytest.raises(DatasetError, match="a point is not labeled"):
         read_samples(table)
 
 

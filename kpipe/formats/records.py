@@ -14,6 +14,7 @@ and `time` (seconds), its faces `track`, `openness` and `blink`. A photograph th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,13 +152,16 @@ def checked_record(record: Any, where: str) -> Record:
 def _record_fault(record: Any) -> str | None:
     if not isinstance(record, dict):
         return "not an object"
-    if not isinstance(record.get("image"), str):
-        return "no name as `image`"
+    if "image" not in record:
+        return "no `image`"
     if not isinstance(record.get("faces"), list):
         return "no list as `faces`"
-    for name, kind in (("error", str), ("scheme", str), *((name, int) for name in _WHOLE)):
-        if name in record and not isinstance(record[name], kind):
-            return f"`{name}` is not {'a number' if kind is int else 'text'}"
+    for name in ("image", "error", "scheme"):
+        if name in record and not _is_text(record[name]):
+            return f"`{name}` is not text"
+    for name in ("width", "height", "frame"):
+        if name in record and type(record[name]) is not int:
+            return f"`{name}` is not a whole number"
     if "time" in record and not _is_numeric(record["time"], ()):
         return "`time` is not a number"
     scheme = SCHEMES.get(record.get("scheme", IBUG68.name))
@@ -166,9 +170,6 @@ def _record_fault(record: Any) -> str | None:
         if reason:
             return f"face {number}: {reason}"
     return None
-
-
-_WHOLE = ("width", "height", "frame")
 
 
 def _face_fault(face: Any, scheme: Scheme | None) -> str | None:
@@ -193,10 +194,24 @@ def _face_fault(face: Any, scheme: Scheme | None) -> str | None:
     return None
 
 
-def _is_numeric(values: Any, shape: tuple[int, ...]) -> bool:
+def _is_text(value: Any) -> bool:
+    """Whether a value is text that a file can hold, names that are not UTF-8 included."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
     try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, written as an escape in JSON
+        return False
+    return True
+
+
+def _is_numeric(values: Any, shape: tuple[int, ...]) -> bool:
+    """Whether values are finite numbers, nested in lists to this shape; () is one number."""
+    try:
+        if shape == ():
+            return type(values) in (int, float) and math.isfinite(values)
         array = np.array(values)
-    except ValueError:  # rows of unequal length
+    except (ValueError, OverflowError):  # rows of unequal length, an integer of 400 digits
         return False
     return array.dtype.kind in "if" and array.shape == shape and bool(np.isfinite(array).all())
 

@@ -12,9 +12,11 @@ from kpipe.errors import FormatError
 from kpipe.formats.records import checked_record, error_record, inside, scheme_of
 
 WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
-    (("image",), 3, "no name as `image`"),
+    (("image",), 3, "`image` is not text"),
+    (("image",), "a\0.jpg", "`image` is not text"),
+    (("image",), "a\ud800.jpg", "`image` is not text"),
     (("faces",), None, "no list as `faces`"),
-    (("width",), "9", "`width` is not a number"),
+    (("width",), "9", "`width` is not a whole number"),
     (("scheme",), 68, "`scheme` is not text"),
     (("time",), "now", "`time` is not a number"),
     (("faces", 0), 7, "face 1: no list as `points`"),
@@ -24,6 +26,8 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("faces", 0, "points"), [[1.0, 2.0]] * 67, "`points` are not 68 pairs"),
     (("faces", 0, "box"), [1, 2, 3], "`box` is not four numbers"),
     (("faces", 0, "score"), "high", "`score` is not a number"),
+    (("faces", 0, "score"), 10**400, "`score` is not a number"),
+    (("faces", 0, "box"), [10**400, 1, 2, 3], "`box` is not four numbers"),
     (("faces", 0, "sigma"), [1.0], "`sigma` is not 68 numbers"),
     (("faces", 0, "pose"), {"yaw": 1}, "`pose` is not the numbers yaw, pitch, roll"),
     (("faces", 0, "blink"), "no", "`blink` is neither true nor false"),

@@ -80,7 +80,7 @@ def checked_points(values: object, where: str) -> NDArray[np.float32]:
     """
     try:
         points = np.array(values, np.float32).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"{where}: a coordinate is not a number") from None
     if len(points) != 68:
         raise DatasetError(f"{where}: {len(points)} points, 68 expected")

@@ -116,7 +116,7 @@ def _coco_rows(path: Path) -> Iterator[_Row]:
         where = f"annotation {number}"
         try:
             box = [float(value) for value in coco.corners(annotation)]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise FormatError(
                 f"{display_name(path)}, {where}: `bbox` is not x, y, width, height"
             ) from None

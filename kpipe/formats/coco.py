@@ -89,7 +89,7 @@ def corners(annotation: dict[str, Any]) -> list[float]:
     """x0, y0, x1, y1 (pixels) of an annotation's `bbox`, which is x, y, width, height.
 
     Raises:
-        KeyError, TypeError, ValueError: it has none, or not of four numbers.
+        KeyError, TypeError, ValueError, OverflowError: it has none, or not of four numbers.
     """
     x, y, width, height = annotation["bbox"]
     # The sum of two decimal fractions is off in the last binary place.
@@ -110,7 +110,7 @@ def read(path: Path) -> Iterator[Record]:
             continue
         try:
             faces[annotation["image_id"]].append(_face(annotation, values))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             where = f"{display_name(path)}, annotation {number}"
             reason = f"{type(error).__name__}: {error}"
             raise FormatError(f"{where}: not COCO's keypoints of a face ({reason})") from None
@@ -138,7 +138,7 @@ def _record(
             image.get("scheme") or scheme_of(faces, where, default).name,
             **{name: image.get(name) for name in FRAME_PARTS},
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{where}: width or height is not a number") from None

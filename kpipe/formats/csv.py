@@ -82,7 +82,9 @@ def read(path: Path) -> Iterator[Record]:
         except FormatError:
             raise
         except (ValueError, TypeError, csv.Error) as error:
-            raise FormatError(f"{display_name(path)}, line {table.line_num}: {error}") from None
+            # float(None): DictReader fills a row that is too short with None.
+            reason = "fewer cells than columns" if isinstance(error, TypeError) else error
+            raise FormatError(f"{display_name(path)}, line {table.line_num}: {reason}") from None
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:

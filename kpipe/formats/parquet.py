@@ -118,7 +118,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
         ):
             while rows := [_row(record) for record in itertools.islice(records, GROUP)]:
                 table.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:  # an integer of more than 64 bits
         reason = " ".join(str(error).split())
         raise FormatError(f"{display_name(path)}: cannot be written ({reason})") from None
     return {}

@@ -6,6 +6,7 @@ Results in this format are a folder. The file of a photograph's only face has th
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,8 @@ def read_pts(path: Path) -> list[list[float]]:
         raise FormatError(f"{where}: a coordinate is not a number") from None
     if any(len(point) != 2 for point in points):
         raise FormatError(f"{where}: a line without exactly two numbers")
+    if not all(math.isfinite(value) for point in points for value in point):
+        raise FormatError(f"{where}: a coordinate is not finite")
     if not points:
         raise FormatError(f"{where}: no points in it")
     if len(points) != int(match[1]):

@@ -127,9 +127,11 @@ def face_record(
 def square_around(points: list[list[float]]) -> list[float]:
     """x0, y0, x1, y1 of the square around points (n, 2), pixels to two decimals."""
     values = np.array(points, np.float64)
-    middle = (values.min(axis=0) + values.max(axis=0)) / 2
-    half = np.ptp(values, axis=0).max() / 2
-    return [round(float(v), 2) for v in (*(middle - half), *(middle + half))]
+    with np.errstate(invalid="ignore"):  # of infinite points, which `checked_record` refuses
+        middle = (values.min(axis=0) + values.max(axis=0)) / 2
+        half = np.ptp(values, axis=0).max() / 2
+        sides = (*(middle - half), *(middle + half))
+    return [round(float(v), 2) for v in sides]
 
 
 def checked_record(record: Any, where: str) -> Record:

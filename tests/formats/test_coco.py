@@ -42,6 +42,7 @@ def test_annotations_without_labeled_points_are_no_faces(tmp_path: Path) -> None
         (document(image_id=[7]), "c.json: not COCO's JSON"),
         (document(keypoints=7), "annotation 1: not COCO's keypoints of a face"),
         (document(bbox=[1, 2, 3]), "annotation 1: not COCO's keypoints of a face"),
+        (document(bbox=[10**400, 0.5, 0.5, 1]), "annotation 1: not COCO's keypoints of a face"),
         (document(bbox="four"), "annotation 1: not COCO's keypoints of a face"),
         (document(keypoints=POINTS[:-3]), "c.json, a.jpg: 67 points on a face"),
         (document(keypoints=["x", *POINTS[1:]]), "c.json, a.jpg: not the record of a photograph"),

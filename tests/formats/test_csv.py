@@ -75,6 +75,15 @@ def test_a_bad_cell_is_named_by_its_line(
         list(csv_format.read(path))
 
 
+def test_a_row_that_is_cut_off_is_named(tmp_path: Path, portrait_faces: Faces) -> None:
+    path = tmp_path / "a.csv"
+    csv_format.write(path, [portrait_faces.at("a.jpg").to_dict()])
+    head, row = path.read_text().splitlines()
+    path.write_text(f"{head}\n{','.join(row.split(',')[:100])}\n")
+    with pytest.raises(FormatError, match=r"a\.csv, line 2: fewer cells than columns"):
+        list(csv_format.read(path))
+
+
 def test_a_header_longer_than_any_column_name_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x" * 200_000)
     with pytest.raises(FormatError, match=r"a\.csv, line \d: field larger than"):

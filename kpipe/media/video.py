@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
+from typing import Any
 
 import av
 import av.error
@@ -41,6 +42,11 @@ AHEAD = 8
 
 UNSPECIFIED = 2
 """FFmpeg's code of a colour space that the file does not name."""
+
+ODD_TITLES: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""PyAV before 19 must be told to read a file whose title is not in UTF-8; 19 always does."""
 
 SHORT = 0.25
 """Seconds that a file may be shorter than it says without being called incomplete."""
@@ -544,7 +550,8 @@ def _opened(path: str) -> InputContainer:
     try:
         # As a whole path: FFmpeg takes what stands before a colon for a protocol.
         place = path if "://" in path else str(Path(path).absolute())
-        return av.open(place, metadata_errors="replace")
+        container: InputContainer = av.open(place, **ODD_TITLES)
+        return container
     except av.error.InvalidDataError:
         raise VideoError(
             f"{name}: not a video in a format known here, or cut off before its index"

@@ -51,7 +51,7 @@ define with_opencv
 endef
 
 $(VENV)/installed: pyproject.toml $(LOCK)
-	@echo 'installing kpipe and what it needs in $(VENV): about 160 MB to download, a minute or two'
+	@echo 'installing kpipe and what it needs in $(VENV): about 135 MB to download, a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable .
 	$(with_opencv)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.preprocessing.affine import CROP_SIZE, invert, transform
+from kpipe.preprocessing.affine import CROP_SIZE, crop_transform, invert, transform
+from kpipe.preprocessing.boxes import landmark_box
 from kpipe.utils.opencv import cv2
 
 
@@ -47,6 +48,28 @@ def warp(
     centre = np.array([x0, y0]) + (shrink - 1) / 2
     shifted = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
     return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)
+
+
+def face_crop(
+    image: NDArray[np.uint8], face_points: NDArray[np.floating], roll: float = 0.0, size: int = 224
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The square crop of one face, framed as the landmark network's input is.
+
+    Its side is `CROP_MARGIN` times that of the landmark box. Every command that writes crops of
+    faces uses it.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        face_points: (n, 2) landmarks in pixels of the image.
+        roll: degrees that the head leans clockwise; the crop undoes it. 0 for an upright crop.
+        size: side of the crop, pixels.
+
+    Returns:
+        The crop, (size, size) or (size, size, 3) uint8, and the 2x3 matrix from pixels of the
+        image to pixels of the crop.
+    """
+    matrix = crop_transform(landmark_box(face_points, roll), roll, size)
+    return warp(image, matrix, size), matrix
 
 
 OPENCV_LIMIT = 32_767

@@ -111,7 +111,7 @@ class _Job:
         self._stop_requested = stop_requested
         self._folder = options.results
         self._unreadable: list[tuple[str, str]] = []
-        self._kept = 0
+        self._totals, self._kept = Totals(0, 0, 0, 0, 0), 0
         self._tables: list[GrowingTable] = []
         # Wrong inputs are reported before anything is written.
         self._scan = Scan(options.inputs, options.selection, options.results, self._cannot_read)

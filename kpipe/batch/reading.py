@@ -38,14 +38,17 @@ def read_content(place: str) -> Content:
         for _ in range(ATTEMPTS):
             # A pipe opened without O_NONBLOCK would wait for a writer.
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            try:
                 before = os.fstat(descriptor)
                 if stat.S_ISDIR(before.st_mode):
                     raise ReadError("a folder, not a picture")
                 if not stat.S_ISREG(before.st_mode):
                     raise ReadError("a pipe or device, not a file")
-                content = stream.readall()
+                with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
+                    content = stream.read()
                 after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
             if len(content) == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
                 return Content(content, after.st_size, after.st_mtime_ns)
         raise ReadError("changes while it is read; run again when it is whole")

@@ -240,16 +240,16 @@ def separation(
 def _scores(
     gray: NDArray[np.uint8], detections: Detections, pipeline: Pipeline
 ) -> NDArray[np.float32]:
-    first = pipeline.first_look(gray, detections)
-    return fused_score(first, pipeline.second_look(gray, first))
+    coarse = pipeline.coarse_landmarks(gray, detections)
+    return fused_score(coarse, pipeline.refine(gray, coarse.points))
 
 
 def _scores_near(
     gray: NDArray[np.uint8], box: NDArray[np.float32], pipeline: Pipeline
 ) -> NDArray[np.float32]:
     """Scores of the proposals whose centre is within half the box's side of its centre."""
-    boxes, rolls = pipeline.detector(gray)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    detections = pipeline.detector(gray)
+    centres = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
     away = np.linalg.norm(centres - (box[:2] + box[2:]) / 2, axis=1)
     near = away < (box[2] - box[0]) / 2
-    return _scores(gray, Detections(boxes[near], rolls[near]), pipeline)
+    return _scores(gray, detections[near], pipeline)

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 from kpipe.datasets import read_samples
 from kpipe.detectors.proposals import NOMINAL_SIDE, STRIDE, ProposalDetector
 from kpipe.preprocessing.boxes import landmark_box
-from kpipe.training.crops import NOTHING, LabelledFace, NegativePhoto
+from kpipe.structures.detections import Detections
+from kpipe.training.crops import LabelledFace, NegativePhoto
 from kpipe.training.landmarks import load_faces
 from kpipe.training.proposals import (
     ProposalNetwork,
@@ -30,7 +31,7 @@ def faces(labelled: Path) -> list[LabelledFace]:
 
 def scenes(faces: list[LabelledFace], length: int = 40) -> SceneStream:
     texture = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
-    return SceneStream(faces, [NegativePhoto(texture, NOTHING)], length, seed=0)
+    return SceneStream(faces, [NegativePhoto(texture, Detections.empty())], length, seed=0)
 
 
 def test_targets_lie_on_faces(faces: list[LabelledFace]) -> None:

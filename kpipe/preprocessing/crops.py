@@ -50,28 +50,6 @@ def warp(
     return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)
 
 
-def face_crop(
-    image: NDArray[np.uint8], face_points: NDArray[np.floating], roll: float = 0.0, size: int = 224
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The square crop of one face, framed as the landmark network's input is.
-
-    Its side is `CROP_MARGIN` times that of the landmark box. Every command that writes crops of
-    faces uses it.
-
-    Args:
-        image: (h, w) or (h, w, 3) uint8.
-        face_points: (n, 2) landmarks in pixels of the image.
-        roll: degrees that the head leans clockwise; the crop undoes it. 0 for an upright crop.
-        size: side of the crop, pixels.
-
-    Returns:
-        The crop, (size, size) or (size, size, 3) uint8, and the 2x3 matrix from pixels of the
-        image to pixels of the crop.
-    """
-    matrix = crop_transform(landmark_box(face_points, roll), roll, size)
-    return warp(image, matrix, size), matrix
-
-
 OPENCV_LIMIT = 32_767
 """Sides from which on OpenCV cuts no crop out of a picture, but only out of a part of it."""
 

@@ -166,6 +166,20 @@ def test_the_records_are_those_of_annotate(batch: Batch, kpipe: Run, photos: Pat
     assert set(rows) == set(records(photos.parent / "out"))
 
 
+def test_square_crops_are_framed_as_those_of_annotate(
+    batch: Batch, kpipe: Run, photos: Path, tmp_path: Path
+) -> None:
+    assert batch("photos/a", "-o", "out", "--crops", "square").returncode == 0
+    done = kpipe("annotate", "photos/a/0.jpg", "--no-picture", "--crops", "crops", *FAST)
+    assert done.returncode == 0, done.stderr
+    (drawn,) = (tmp_path / "crops").iterdir()
+    # `annotate` draws the landmarks, which cover few pixels; another frame changes nearly all.
+    difference = np.abs(
+        read_image(drawn).astype(int) - read_image(tmp_path / "out/crops/0.jpg_1.jpg")
+    )
+    assert np.median(difference) < 3 < difference.max()
+
+
 def test_a_second_run_does_what_is_new_or_changed(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:

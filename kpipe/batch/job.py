@@ -279,7 +279,7 @@ class _Job:
         except SourceError as error:
             self._cannot_read(path, str(error))
         for rest in pending.values():
-            # No size and time of a photograph are these: the next run tries again.
+            # No photograph has this size and time, so whatever comes back is new.
             task = _task(rest)._replace(size=-1, mtime=0)
             self._commit([unread(task, "cannot be taken from the archive any more")])
 
@@ -296,7 +296,7 @@ class _Job:
     def _drop_gone(self) -> None:
         """Removes the results with pictures of photographs that no longer exist.
 
-        Before the work: a photograph may have come back under another name for the same picture.
+        This comes before the work, because a new photograph may need the name of an old picture.
         """
         if self._unreadable or not self._asked_before():
             return

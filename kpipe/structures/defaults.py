@@ -5,8 +5,7 @@ MIN_SCORE = 0.7
 16 pixels, have more; on 188 photographs without faces, each in three ways, 5 false faces do."""
 
 TILTS = {"any": 180.0, "upright": 45.0}
-"""How far heads may be turned in the plane of the picture, degrees, by what the options call it:
-`kpipe.pipeline.Pipeline`'s `max_roll`."""
+"""Largest roll of a reported head (degrees), by the name of the option: `Pipeline.max_roll`."""
 
 DETECT_EVERY = 0.4
 """Seconds from one detection in a video to the next: a new face shows within half a second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from kpipe.batch.engines.local import LocalEngine, _processor_time, _Queue
 from kpipe.batch.types import PhotoResult, PictureOptions, Task
 from kpipe.errors import EngineError
 from kpipe.options import PipelineOptions
-from tests.cli.test_batch import linux, wait_for
+from tests.cli.test_batch import linux
+from tests.conftest import wait_for
 
 QUICK = PipelineOptions(min_face=0.3, tilt="upright")
 
@@ -68,8 +70,6 @@ def test_tasks_put_back_come_before_those_not_drawn_yet() -> None:
 
 @linux
 def test_waiting_for_a_processor_is_not_hanging() -> None:
-    import signal
-
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         wait_for(lambda: _processor_time(busy.pid)[1] > 0.2)
         assert _processor_time(busy.pid)[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -194,3 +196,26 @@ def test_parquet_is_written_in_shards_when_asked(names: Path, tmp_path: Path) ->
     assert sorted(p.name for p in folder.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
     found = [r["image"] for r in load_format("parquet").read(folder)]
     assert found == ["a.jpg", "bad.jpg", "c.jpg", "d.jpg"]
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from kpipe.batch.engines.local import LocalEngine
+from kpipe.batch.job import run
+from kpipe.batch.types import JobOptions, PictureOptions
+from kpipe.options import PipelineOptions
+if __name__ == "__main__":
+    options = JobOptions(["in"], Path("out"), PipelineOptions(), PictureOptions("out"))
+    result = run(options, lambda: LocalEngine(options.pipeline, options.pictures, 1))
+    print(result.totals.done, *{"cv2", "onnxruntime", "kpipe.pipeline"} & set(sys.modules))
+"""
+
+
+def test_the_parent_process_loads_no_networks(names: Path, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "4\n"

@@ -19,7 +19,8 @@ from kpipe.batch.reading import read_content
 from kpipe.batch.remote import is_address
 from kpipe.batch.types import PhotoResult, PictureOptions, Task
 from kpipe.errors import ImageError, OutputError, ReadError, WriteError, reason_of
-from kpipe.formats.jsonl import error_to_json, to_json
+from kpipe.formats.jsonl import to_json
+from kpipe.formats.records import error_record
 from kpipe.media.images import Photo, encode, read_photo
 from kpipe.utils.files import display_name, write_file
 
@@ -103,7 +104,7 @@ class PhotoWorker:
         # OpenCV and ONNX Runtime raise errors of their own: one photograph must not end the job.
         except Exception as error:
             return failed(task, reason_of(error))
-        return result._replace(record=to_json(faces), faces=len(faces))
+        return result._replace(record=to_json(faces.to_dict()), faces=len(faces))
 
     def _write_pictures(self, photo: Photo, faces: Faces) -> None:
         options, name = self._pictures, str(faces.path)
@@ -169,7 +170,7 @@ def failed(task: Task, reason: str, *, retry: bool = False) -> PhotoResult:
     return PhotoResult(
         task.id,
         task.name,
-        error_to_json(task.name, reason),
+        to_json(error_record(task.name, reason)),
         error=reason,
         retry=retry,
         size=task.size,

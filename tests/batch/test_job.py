@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kpipe import Faces
 from kpipe.batch.engines.local import LocalEngine
 from kpipe.batch.job import run
 from kpipe.batch.types import (
@@ -24,6 +25,7 @@ from kpipe.batch.types import (
 )
 from kpipe.batch.worker import failed
 from kpipe.errors import EngineError, ModelError
+from kpipe.formats.jsonl import to_json
 from kpipe.options import PipelineOptions
 from tests.cli.test_batch import photos
 
@@ -183,7 +185,7 @@ def test_parquet_is_written_in_shards_when_asked(names: Path, tmp_path: Path) ->
 
     def no_faces(task: Task, result: Answer) -> tuple[Task, Answer]:
         assert isinstance(result, PhotoResult)
-        record = json.dumps({"image": task.name, "width": 1, "height": 1, "faces": []})
+        record = to_json(Faces((), 1, 1, task.name).to_dict())
         return task, result if result.error else result._replace(record=record, faces=0)
 
     class Empty(OneByOne):

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def one_of(*choices: str) -> Callable[[str | None], str | None]:
+    """The callback of an option with few values.
+
+    Raises:
+        typer.BadParameter: another value is given.
+    """
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            raise typer.BadParameter(f"choose {' or '.join(choices)}")
+        return value
+
+    return check
+
 
 SMALLEST = "Smallest face looked for: in pixels, or below 1 as a share of the longer side."
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kpipe.cli.options import Model
+from kpipe.cli.options import Detector, Model
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
@@ -40,9 +41,7 @@ def evaluate(
         ),
     ] = None,
     model: Model = None,
-    detector: Annotated[
-        str, typer.Option(metavar="proposals|haar", help="What finds the candidates.")
-    ] = "proposals",
+    detector: Detector = "proposals",
     turn: Annotated[
         float, typer.Option(metavar="DEGREES", help="Turn the photographs of DATA clockwise first.")
     ] = 0.0,
@@ -85,27 +84,16 @@ def evaluate(
     """
     from kpipe.cli.console import error, say
     from kpipe.datasets import read_samples
-    from kpipe.detectors.registry import make_detector
     from kpipe.evaluation.perturbation import Perturbation
-    from kpipe.networks.landmarker import Landmarker
-    from kpipe.pipeline import Pipeline
+    from kpipe.options import PipelineOptions
 
     if not data and detection is None and negatives is None:
         raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    landmarker = Landmarker(model)
-    try:
-        pipeline = Pipeline(make_detector(detector), landmarker)
-    except ValueError as wrong:
-        raise typer.BadParameter(str(wrong)) from None
-    open_pipeline = Pipeline(
-        pipeline.detector,
-        landmarker,
-        coarse=pipeline.coarse,
-        classifier=pipeline.classifier,
-        min_score=0.1,
-    )
+    options = PipelineOptions(detector=detector, model=None if model is None else str(model))
+    pipeline = options.build()
+    open_pipeline = replace(options, min_score=0.1).build()
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
         perturbation = Perturbation(turn, face_size, cut)

@@ -1,4 +1,4 @@
-"""Ctrl-C."""
+"""Ctrl-C in commands that have files to complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only asks to stop, so that files can be finished; a second one stops at once."""
+    """Ctrl-C only asks to stop, so that files can be completed; a second one stops at once.
+
+    Yields a function that tells whether Ctrl-C was pressed.
+    """
     asked: list[int] = []
 
     def ask(*_: object) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from kpipe import Face, Faces
-from kpipe.cli.live import mirrored
+from kpipe.apps.live import mirrored
 from kpipe.errors import CameraError
 from kpipe.media.camera import Camera
 from tests.conftest import Run

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 UNBOUNDED = 10_000
-"""Width of a table that is not to be wrapped (characters)."""
+"""Width that no table reaches (characters)."""
 
 console = Console(stderr=True, highlight=False, emoji=False)
+if not console.is_terminal:
+    # In a file or a pipe no row of a table is broken over lines.
+    console.width = UNBOUNDED
 
 
 def say(message: str) -> None:
@@ -61,9 +64,7 @@ def progress(items: Iterable[T], total: int | None, what: str, rate: bool = Fals
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Prints a table to standard error: text in the first column, numbers in the others."""
-    # In a file or a pipe no row is broken over lines.
-    width = None if console.is_terminal else UNBOUNDED
-    console.print(_grid(columns, rows, overflow="fold"), markup=False, width=width)
+    console.print(_grid(columns, rows, overflow="fold"), markup=False)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

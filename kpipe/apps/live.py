@@ -211,7 +211,8 @@ class Session:
         path = self._free("snapshot", ".jpg")
         try:
             write_picture(str(path), faces.render(frame.image, self._style))
-            write_file(path.with_suffix(".json"), f"{to_json(faces.at(path.name))}\n".encode())
+            line = to_json(faces.at(path.name).to_dict()) + "\n"
+            write_file(path.with_suffix(".json"), line.encode())
         except KpipeError as problem:
             self._tell(str(problem))
             return

@@ -22,6 +22,7 @@ from kpipe.apps.outputs import STREAM, OutputGuard, open_text
 from kpipe.errors import ImageError, KpipeError, WriteError
 from kpipe.formats import csv, jsonl
 from kpipe.formats.pts import to_pts
+from kpipe.formats.records import error_record
 from kpipe.measures.alignment import aligned_chip
 from kpipe.media.frames import Frame
 from kpipe.media.images import Photo, can_write, encode
@@ -169,10 +170,10 @@ class JsonLines(_Text):
     """
 
     def append(self, faces: Faces, picture: Photo | Frame) -> None:
-        self._write(jsonl.to_json(faces) + "\n")
+        self._write(jsonl.to_json(faces.to_dict()) + "\n")
 
     def fail(self, name: str, reason: str) -> None:
-        self._write(jsonl.error_to_json(name, reason) + "\n")
+        self._write(jsonl.to_json(error_record(name, reason)) + "\n")
 
 
 class Csv(_Text):
@@ -187,7 +188,8 @@ class Csv(_Text):
         self._write(csv.header(run.scheme))
 
     def append(self, faces: Faces, picture: Photo | Frame) -> None:
-        self._write(csv.rows(faces))
+        if faces:
+            self._write(csv.rows_of_record(faces.to_dict(), faces.scheme))
 
 
 class _PerFace(Sink):
@@ -230,7 +232,7 @@ class PtsFolder(_PerFace):
     suffix = ".pts"
 
     def _content(self, faces: Faces, index: int, picture: Photo | Frame) -> bytes:
-        return to_pts(faces[index]).encode()
+        return to_pts(np.round(faces[index].points.astype(np.float64), 3)).encode()
 
 
 class Crops(_PerFace):

@@ -92,8 +92,8 @@ def annotate(
     sinks += [Crops(crops)] if crops else []
     settings = PipelineOptions(
         detector=detector,
-        cascades=None if cascades is None else str(cascades),
-        model=None if model is None else str(model),
+        cascades=options.text(cascades),
+        model=options.text(model),
         min_score=min_score,
         min_face=min_face,
         tilt=tilt,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kpipe.cli.options import Detector, Model
+from kpipe.cli.options import Detector, Model, text
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
@@ -91,7 +91,7 @@ def evaluate(
         raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    options = PipelineOptions(detector=detector, model=None if model is None else str(model))
+    options = PipelineOptions(detector=detector, model=text(model))
     pipeline = options.build()
     open_pipeline = replace(options, min_score=0.1).build()
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]

@@ -68,9 +68,7 @@ def live(
         hint = "" if reconnect else "; --reconnect waits for it"
         error(f"{problem}{hint if camera.isdecimal() or '://' in camera else ''}")
         raise typer.Exit(1) from None
-    settings = PipelineOptions(
-        model=None if model is None else str(model), min_score=min_score, min_face=min_face
-    )
+    settings = PipelineOptions(model=options.text(model), min_score=min_score, min_face=min_face)
     session = Session(
         source,
         TrackerOptions(settings, raw=raw).build(),

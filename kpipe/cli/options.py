@@ -33,6 +33,11 @@ def style_of(draw: str) -> Style:
     return Style(tuple(part for part in draw.split(",") if part))
 
 
+def text(path: Path | None) -> str | None:
+    """An optional path as `kpipe.options` takes it."""
+    return None if path is None else str(path)
+
+
 def _check_draw(draw: str) -> str:
     try:
         style_of(draw)

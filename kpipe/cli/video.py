@@ -80,9 +80,7 @@ def video(
     sinks += [JsonLines(json)] if json else []
     sinks += [Chips(chips)] if chips else []
     sinks += [options.checked("--plot", TimelinePlot, plot)] if plot else []
-    settings = PipelineOptions(
-        model=None if model is None else str(model), min_score=min_score, min_face=min_face
-    )
+    settings = PipelineOptions(model=options.text(model), min_score=min_score, min_face=min_face)
     tracker = TrackerOptions(settings, raw=raw).build()
 
     def frames(reader: VideoReader) -> Iterable[Frame]:

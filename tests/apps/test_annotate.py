@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,8 +16,8 @@ import kpipe
 from kpipe import KAGGLE15, Faces, Pipeline
 from kpipe.apps.annotate import AnnotatedPhoto
 from kpipe.apps.sinks import Crops, Csv, JsonLines, Pictures, PtsFolder, Sink, Video
-from kpipe.datasets.pts import read_pts
 from kpipe.errors import BoxesError, WriteError
+from kpipe.formats.pts import read_pts
 from kpipe.media.frames import Frame
 from kpipe.media.images import Photo
 
@@ -68,7 +69,7 @@ def test_the_faces_go_to_every_sink(pipeline: Pipeline, small_photo: Path, tmp_p
     (row,) = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
     assert float(row["nose_tip_x"]) == pytest.approx(result.faces[0].points[30, 0], abs=0.01)
     points = read_pts(tmp_path / "points" / "photo.pts")
-    assert points == pytest.approx(result.faces[0].points, abs=0.01)
+    assert np.array(points) == pytest.approx(result.faces[0].points, abs=0.01)
     assert Image.open(tmp_path / "crops" / "photo.jpg").size == (96, 96)
     assert Image.open(tmp_path / "out.png").size == (256, 256)
     written = [[Path(path).name for path in sink.written] for sink in sinks]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kpipe.cli.options import Detector, Model, text
+from kpipe.cli.options import Model, checked, text
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
@@ -41,7 +41,9 @@ def evaluate(
         ),
     ] = None,
     model: Model = None,
-    detector: Detector = "proposals",
+    detector: Annotated[
+        str, typer.Option(metavar="proposals|haar", help="What finds the candidates.")
+    ] = "proposals",
     turn: Annotated[
         float, typer.Option(metavar="DEGREES", help="Turn the photographs of DATA clockwise first.")
     ] = 0.0,
@@ -92,7 +94,7 @@ def evaluate(
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
     options = PipelineOptions(detector=detector, model=text(model))
-    pipeline = options.build()
+    pipeline = checked("--detector", options.build)
     open_pipeline = replace(options, min_score=0.1).build()
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:

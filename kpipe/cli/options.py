@@ -18,6 +18,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def one_of(*choices: str) -> Callable[[str | None], str | None]:
+    """The callback of an option with few values.
+
+    Raises:
+        typer.BadParameter: another value is given.
+    """
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            raise typer.BadParameter(f"choose {' or '.join(choices)}")
+        return value
+
+    return check
+
+
 def checked(option: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What `make` returns; its ValueError becomes a usage error of the option."""
     try:
@@ -46,28 +61,10 @@ def _check_draw(draw: str) -> str:
     return draw
 
 
-def _check_tilt(tilt: str) -> str:
-    from kpipe.detectors.registry import TILTS
-
-    return _one_of(tuple(TILTS), tilt)
-
-
-def _check_scheme(scheme: str) -> str:
-    from kpipe.structures.schemes import SCHEMES
-
-    return _one_of(tuple(SCHEMES), scheme)
-
-
 def _check_detector(detector: str) -> str:
     if detector not in ("proposals", "haar") and not detector.endswith(".onnx"):
         raise typer.BadParameter("choose proposals, haar or a YuNet .onnx file")
     return detector
-
-
-def _one_of(choices: tuple[str, ...], value: str) -> str:
-    if value not in choices:
-        raise typer.BadParameter(f"choose {' or '.join(choices)}")
-    return value
 
 
 MIN_FACE = "Smallest face to look for: in pixels, or below 1 as a share of the longer side."
@@ -102,7 +99,7 @@ Tilt = Annotated[
     str,
     typer.Option(
         metavar="any|upright",
-        callback=_check_tilt,
+        callback=one_of("any", "upright"),
         help="Which heads to look for: any, or none that lean by more than 45 degrees.",
     ),
 ]
@@ -127,7 +124,7 @@ SchemeName = Annotated[
     typer.Option(
         "--scheme",
         metavar="ibug68|kaggle15",
-        callback=_check_scheme,
+        callback=one_of("ibug68", "kaggle15"),
         help="The 68 points, or Kaggle's 15 named ones.",
     ),
 ]

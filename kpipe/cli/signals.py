@@ -1,4 +1,4 @@
-"""Ctrl-C in commands that have files to complete."""
+"""Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only asks to stop, so that files can be completed; a second one stops at once.
-
-    Yields a function that tells whether Ctrl-C was pressed.
-    """
+    """Ctrl-C only asks to stop, so that files can be finished; a second one stops at once."""
     asked: list[int] = []
 
     def ask(*_: object) -> None:

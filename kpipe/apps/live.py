@@ -119,7 +119,8 @@ class Session:
 
     def summary(self) -> str:
         """One line on what was done."""
-        return f"{self._camera.name}: {self._frames} frames, {self._dropped} dropped"
+        frames = f"{self._frames} frame{'' if self._frames == 1 else 's'}"
+        return f"{self._camera.name}: {frames}, {self._dropped} dropped"
 
     def close(self) -> None:
         """Completes all files and closes camera and window."""

@@ -95,7 +95,7 @@ def _moment(face: Face, time: float) -> Moment | None:
 
 
 def _line(moments: Iterable[Moment], name: str, gap: float) -> tuple[list[float], list[float]]:
-    """Times and values of a line, broken by NaN where the face is missing for over `gap` seconds."""
+    """Times and values of a line, with NaN where the face is missing for over `gap` seconds."""
     times: list[float] = []
     values: list[float] = []
     for moment in moments:

@@ -52,7 +52,7 @@ class Window:
         cv2.imshow(TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def key(self) -> str:
-        """The key pressed since the last call, in lower case, `esc` for Escape; empty if none was."""
+        """The key pressed since the last call, in lower case; `esc` for Escape, empty for none."""
         code = cv2.waitKey(1)
         if code < 0:
             return ""

@@ -29,7 +29,7 @@ class AnnotatedPhoto:
 
     Attributes:
         name: the photograph, as the user named it.
-        faces: its faces, or None if it was not or could not be used.
+        faces: its faces, or None if it could not be used or none of its results be written.
         seconds: that the pipeline took.
         notes: remarks of one line, such as that there is no face.
         problems: errors of one line: of the photograph, or of files that could not be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from kpipe.apps.outputs import STREAM, OutputGuard
 from kpipe.apps.sinks import FAILURES, Run, Sink, Sinks, reason_of
 from kpipe.errors import ImageError, WriteError
 from kpipe.formats.boxes import GivenBoxes, read_boxes
+from kpipe.media.decoding import check_size, memory_limit
 from kpipe.media.images import Photo, read_photo
 from kpipe.pipeline import Pipeline
 from kpipe.structures.detections import Detections
@@ -32,7 +34,8 @@ class AnnotatedPhoto:
         faces: its faces, or None if it could not be used or none of its results be written.
         seconds: that the pipeline took.
         notes: remarks of one line, such as that there is no face.
-        problems: errors of one line: of the photograph, or of files that could not be written.
+        problems: errors of one line: of the photograph, which may be cut short and yet have been
+            used as far as it goes, or of files that could not be written.
     """
 
     name: str
@@ -119,12 +122,15 @@ def _annotate(
         if given is not None:
             detections = _detections(result, *given)
         faces = pipeline(photo.image, detections).to_scheme(scheme).at(name)
+        faces = dataclasses.replace(faces, warning=photo.warning)
         result.seconds = time.perf_counter() - start
     except FAILURES as problem:
         reason = reason_of(problem, name)
         result.problems += [reason, *outputs.fail(name, reason)]
         return
     result.faces = faces
+    if photo.warning is not None:
+        result.problems.append(f"{display_name(_called(name))}: {photo.warning}")
     if not faces:
         result.notes.append(f"{display_name(name)}: no face found")
     result.problems += outputs.append(faces, photo)
@@ -143,4 +149,12 @@ def _read(name: str) -> Photo:
         return read_photo(name)
     if sys.stdin is None:
         raise ImageError("standard input: closed")
-    return read_photo(sys.stdin.buffer.read(), "standard input")
+    limit = int(memory_limit())
+    content = sys.stdin.buffer.read(limit + 1)
+    check_size(len(content), _called(name))
+    return read_photo(content, _called(name))
+
+
+def _called(name: str) -> str:
+    """What messages call a photograph."""
+    return "standard input" if name == STREAM else name

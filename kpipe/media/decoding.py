@@ -85,6 +85,8 @@ MISSING: dict[str, Any] = {
 }
 """What stands for pixels that are missing, by mode: mid gray, as JPEG's decoder has it."""
 
+END_MISSING = "its end is missing, but no pixel is"
+
 OUT_OF_MEMORY = "needs more memory than there is, or than --memory gives a worker of a batch job"
 
 
@@ -322,7 +324,7 @@ def _rescue(content: bytes, name: str) -> Decoded | None:
     if share < LEAST_SHARE:
         return None
     if share == 1:
-        return Decoded(picture, "its end is missing, but no pixel is")
+        return Decoded(picture, END_MISSING)
     return Decoded(picture, f"cut short or damaged: {int(share * 100)} % of it could be decoded")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from kpipe.errors import ImageError, reason_of
-from kpipe.media.decoding import OUT_OF_MEMORY, check_size, decode
+from kpipe.media.decoding import END_MISSING, OUT_OF_MEMORY, check_size, decode
 from kpipe.media.pixels import ORIENTATION, upright_rgb
 from kpipe.utils.files import display_name
 
@@ -83,21 +83,28 @@ def read_image(source: Source) -> NDArray[np.uint8]:
 
     Reads the formats of `kpipe.media.decoding.FORMATS` (JPEG, PNG, WebP, TIFF, BMP, the first frame
     of a GIF, AVIF and more), of any depth and color space; transparent pictures are put on white;
-    HEIC where `pillow-heif` is installed. A picture that is cut short is read as far as it goes.
+    HEIC where `pillow-heif` is installed.
 
     Args:
         source: a path, or the bytes of a file.
 
     Raises:
-        ImageError: there is no such file, its format is not read, less than half of the picture is
-            there, or it is too large: more than 179 megapixels (`KPIPE_MEGAPIXELS` raises it) or 4
-            GB of memory (`KPIPE_MEMORY`).
+        ImageError: there is no such file, its format is not read, pixels are missing (`read_photo`
+            reads what is there), or it is too large: more than 179 megapixels (`KPIPE_MEGAPIXELS`
+            raises it) or 4 GB of memory (`KPIPE_MEMORY`).
     """
-    return read_photo(source).image
+    photo = read_photo(source)
+    if photo.warning is not None and photo.warning != END_MISSING:
+        name = "the picture" if isinstance(source, bytes) else display_name(source)
+        raise ImageError(f"{name}: {photo.warning} (read_photo returns that)")
+    return photo.image
 
 
 def read_photo(source: Source, name: str = "the picture") -> Photo:
     """As `read_image`, with what has to be kept when the picture is written again.
+
+    A picture that is cut short is read as far as it goes, if half of it is there; its `warning`
+    says so.
 
     Args:
         source: a path, or the bytes of a file.

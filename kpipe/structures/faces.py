@@ -142,6 +142,7 @@ class Faces(Sequence[Face]):
         scheme: what the points are.
         frame: number of the frame in its video, from 0.
         time: of the frame, seconds since the video began.
+        warning: one line on what is missing of a photograph that is cut short, or None.
     """
 
     faces: tuple[Face, ...]
@@ -151,6 +152,7 @@ class Faces(Sequence[Face]):
     scheme: Scheme = IBUG68
     frame: int | None = None
     time: float | None = None
+    warning: str | None = None
 
     @overload
     def __getitem__(self, index: int) -> Face: ...
@@ -218,12 +220,14 @@ class Faces(Sequence[Face]):
             moment["frame"] = self.frame
         if self.time is not None:
             moment["time"] = round(self.time, 4)
+        remark = {} if self.warning is None else {"warning": self.warning}
         return {
             "image": self.path,
             **moment,
             "width": self.width,
             "height": self.height,
             "scheme": self.scheme.name,
+            **remark,
             "faces": [face.to_dict() for face in self.faces],
         }
 
@@ -237,6 +241,7 @@ class Faces(Sequence[Face]):
             path=record["image"],
             frame=record.get("frame"),
             time=record.get("time"),
+            warning=record.get("warning"),
             scheme=SCHEMES[record["scheme"]],
         )
 

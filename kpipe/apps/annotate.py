@@ -14,15 +14,28 @@ import numpy as np
 
 from kpipe.apps.outputs import STREAM, OutputGuard
 from kpipe.apps.sinks import FAILURES, Run, Sink, Sinks, reason_of
+from kpipe.detectors.face_size import COARSE_MIN_FACE, min_face_pixels
+from kpipe.detectors.proposals import MIN_FACE as PROPOSALS_MIN_FACE
 from kpipe.errors import ImageError, WriteError
 from kpipe.formats.boxes import GivenBoxes, read_boxes
 from kpipe.media.decoding import check_size, memory_limit
 from kpipe.media.images import Photo, read_photo
 from kpipe.pipeline import Pipeline
-from kpipe.structures.detections import Detections
+from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Faces
 from kpipe.structures.schemes import IBUG68, Scheme
 from kpipe.utils.files import display_name
+
+DEFAULT_SHARES = (PROPOSALS_MIN_FACE, COARSE_MIN_FACE)
+"""The smallest face that detectors look for by default, as a share of the longer side."""
+
+NORMAL_FACE, LARGE_FACE = 40, 120
+"""Sides of faces [px]: the smallest that is worth a remark if it is not looked for in an elongated
+picture, and the smallest in any. Photographs of 24 megapixels, 3:2, leave out faces below 75."""
+
+LARGEST_SHARE = 1 / 25
+"""Share of the shorter side from which on the smallest face makes a picture an elongated one, a
+panorama of 3.2:1 for instance."""
 
 
 @dataclass
@@ -118,9 +131,11 @@ def _annotate(
     try:
         photo = _read(name)
         start = time.perf_counter()
-        detections = None
         if given is not None:
             detections = _detections(result, *given)
+        else:
+            detections = None
+            result.notes += _not_looked_for(name, pipeline.detector, photo.image.shape)
         faces = pipeline(photo.image, detections).to_scheme(scheme).at(name)
         faces = dataclasses.replace(faces, warning=photo.warning)
         result.seconds = time.perf_counter() - start
@@ -142,6 +157,27 @@ def _detections(result: AnnotatedPhoto, given: GivenBoxes, file: str) -> Detecti
         result.notes.append(f"{display_name(result.name)}: not in {file}")
         boxes = np.zeros((0, 4))
     return Detections.from_face_boxes(boxes)
+
+
+def _not_looked_for(name: str, detector: Detector, shape: tuple[int, ...]) -> list[str]:
+    """A remark if the default of the detector leaves out faces of a normal size.
+
+    Args:
+        name: the photograph.
+        detector: with the attribute `min_face`, or without a default.
+        shape: of the picture, (h, w, 3).
+    """
+    share = getattr(detector, "min_face", None)
+    if share not in DEFAULT_SHARES:
+        return []
+    smallest = min_face_pixels(share, shape)
+    elongated = smallest > LARGEST_SHARE * min(shape[:2]) and smallest > NORMAL_FACE
+    if not elongated and smallest <= LARGE_FACE:
+        return []
+    return [
+        f"{display_name(_called(name))}: faces below {smallest:.0f} pixels were not looked for; "
+        f"--min-face {NORMAL_FACE} does"
+    ]
 
 
 def _read(name: str) -> Photo:

@@ -18,8 +18,8 @@ from kpipe.detectors.face_size import COARSE_MIN_FACE, min_face_pixels
 from kpipe.detectors.proposals import MIN_FACE as PROPOSALS_MIN_FACE
 from kpipe.errors import ImageError, WriteError
 from kpipe.formats.boxes import GivenBoxes, read_boxes
-from kpipe.media.decoding import check_size, memory_limit
 from kpipe.media.images import Photo, read_photo
+from kpipe.media.limits import check_size, memory_limit
 from kpipe.pipeline import Pipeline
 from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Faces

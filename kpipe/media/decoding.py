@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from kpipe.errors import ImageError
+from kpipe.media.limits import PIXEL_SETTING, check_memory, setting
 from kpipe.media.pixels import SIGNIFICANT_BITS, strips
 
 FORMATS = (
@@ -54,14 +55,6 @@ UNREAD = (
 
 HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
 """Bytes 4 to 12 of the files that `pillow-heif` reads."""
-
-MEMORY_SETTING, DEFAULT_MEMORY = "KPIPE_MEMORY", 4.0
-"""The environment variable with the most memory that reading a picture may take, and its default
-[GiB]. The largest pictures that Pillow accepts need less in every format."""
-
-PIXEL_SETTING = "KPIPE_MEGAPIXELS"
-"""The environment variable with the most megapixels of a picture. Without it Pillow's limit holds,
-179."""
 
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel as Pillow keeps it, by mode; 4 in all other modes."""
@@ -120,7 +113,7 @@ def decode(content: bytes, name: str) -> Decoded:
         raise ImageError(f"{name}: empty")
     try:
         picture = _open(content, name)
-        _check_memory(picture, len(content), name)
+        check_memory(needed_memory(picture, len(content)), *picture.size, name)
         reason = _load(picture)
         if reason is not None:
             # Not held beside the one below.
@@ -187,7 +180,7 @@ def _open(content: bytes, name: str) -> Image.Image:
     _silence_libtiff()
     if os.environ.get(PIXEL_SETTING):
         # Pillow refuses pictures of twice as many pixels.
-        Image.MAX_IMAGE_PIXELS = round(_setting(PIXEL_SETTING, 0.0) * 1e6 / 2)
+        Image.MAX_IMAGE_PIXELS = round(setting(PIXEL_SETTING, 0.0) * 1e6 / 2)
     return Image.open(io.BytesIO(content), formats=[f for f in formats if _known(f)])
 
 
@@ -221,38 +214,6 @@ def _megapixels() -> float:
     return 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
 
 
-def _setting(name: str, default: float) -> float:
-    """A positive number from the environment.
-
-    Raises:
-        ImageError: it is none.
-    """
-    text = os.environ.get(name)
-    if not text:
-        return default
-    with suppress(ValueError):
-        if 0 < (value := float(text)) < 1e9:
-            return value
-    raise ImageError(f"{name}={text}: not a positive number")
-
-
-def memory_limit() -> float:
-    """The most memory that reading a picture may take [bytes].
-
-    Raises:
-        ImageError: `KPIPE_MEMORY` is no number.
-    """
-    limit = _setting(MEMORY_SETTING, DEFAULT_MEMORY) * 2**30
-    with suppress(ImportError, AttributeError, OSError):
-        import resource
-
-        # Workers of a batch job have a limit of their own, which --memory sets.
-        own, _ = resource.getrlimit(resource.RLIMIT_DATA)
-        if own != resource.RLIM_INFINITY:
-            limit = min(limit, own) if MEMORY_SETTING in os.environ else own
-    return limit
-
-
 def needed_memory(picture: Image.Image, size: int) -> int:
     """About how much memory reading a picture takes [bytes], at most, by its header.
 
@@ -263,33 +224,6 @@ def needed_memory(picture: Image.Image, size: int) -> int:
     stored = STORED_BYTES.get(picture.mode, 4)
     decoder = DECODER_BYTES.get(picture.format or "", 0)
     return picture.width * picture.height * (stored + decoder + RESULT_BYTES) + 2 * size
-
-
-def check_size(size: int, name: str) -> None:
-    """Refuses a file that is too large to be held in memory.
-
-    Args:
-        size: of the file [bytes].
-        name: what errors call it.
-
-    Raises:
-        ImageError: it is too large.
-    """
-    if size > (limit := memory_limit()):
-        raise ImageError(
-            f"{name}: {size / 2**30:.1f} GB, the limit is {limit / 2**30:.1f} GB; {MEMORY_SETTING} "
-            "raises it"
-        )
-
-
-def _check_memory(picture: Image.Image, size: int, name: str) -> None:
-    needed, limit = needed_memory(picture, size), memory_limit()
-    if needed > limit:
-        raise ImageError(
-            f"{name}: {picture.width} x {picture.height} pixels need about {needed / 2**30:.1f} GB "
-            f"of memory, the limit is {limit / 2**30:.1f} GB; {MEMORY_SETTING} raises it, and "
-            "--memory that of a batch job"
-        )
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from kpipe.errors import ImageError, reason_of
-from kpipe.media.decoding import END_MISSING, OUT_OF_MEMORY, check_size, decode
+from kpipe.media.decoding import END_MISSING, OUT_OF_MEMORY, decode
+from kpipe.media.limits import check_size
 from kpipe.media.pixels import ORIENTATION, upright_rgb
 from kpipe.utils.files import display_name
 
@@ -90,8 +91,8 @@ def read_image(source: Source) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: there is no such file, its format is not read, pixels are missing (`read_photo`
-            reads what is there), or it is too large: more than 179 megapixels (`KPIPE_MEGAPIXELS`
-            raises it) or 4 GB of memory (`KPIPE_MEMORY`).
+            reads what is there), or it is too large: more than 179 megapixels or 4 GB of memory
+            (`KPIPE_MAX_MEGAPIXELS` and `KPIPE_MAX_MEMORY_GB` raise that).
     """
     photo = read_photo(source)
     if photo.warning is not None and photo.warning != END_MISSING:

@@ -86,18 +86,18 @@ def test_a_picture_that_needs_too_much_memory_is_refused_by_its_header(
     photo: Image.Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "photo.png").write_bytes(encoded(photo, "PNG"))
-    monkeypatch.setenv("KPIPE_MEMORY", "0.0003")
+    monkeypatch.setenv("KPIPE_MAX_MEMORY_GB", "0.0003")
     with pytest.raises(ImageError) as caught:
         read_image(tmp_path / "photo.png")
     assert str(caught.value) == (
         f"{tmp_path}/photo.png: 240 x 320 pixels need about 0.0 GB of memory, the limit is 0.0 GB; "
-        "KPIPE_MEMORY raises it, and --memory that of a batch job"
+        "KPIPE_MAX_MEMORY_GB raises it, and --memory that of a batch job"
     )
-    monkeypatch.setenv("KPIPE_MEMORY", "1")
+    monkeypatch.setenv("KPIPE_MAX_MEMORY_GB", "1")
     assert read_image(tmp_path / "photo.png").shape == (320, 240, 3)
     for wrong in ("much", "-1", "nan"):
-        monkeypatch.setenv("KPIPE_MEMORY", wrong)
-        with pytest.raises(ImageError, match=f"KPIPE_MEMORY={wrong}: not a positive number"):
+        monkeypatch.setenv("KPIPE_MAX_MEMORY_GB", wrong)
+        with pytest.raises(ImageError, match=f"KPIPE_MAX_MEMORY_GB={wrong}: not a positive number"):
             read_image(tmp_path / "photo.png")
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_is_too_large_is_not_even_read(kpipe: Run, tmp_path: Path) -
     done = kpipe("annotate", "sparse.jpg", "--no-picture")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "kpipe: sparse.jpg: 50.0 GB, the limit is 4.0 GB; KPIPE_MEMORY raises it"
+        "kpipe: sparse.jpg: 50.0 GB, the limit is 4.0 GB; KPIPE_MAX_MEMORY_GB raises it"
     ]
 
 
@@ -125,7 +125,7 @@ def test_the_limit_of_a_worker_counts(photo: Image.Image, tmp_path: Path) -> Non
     )
     assert done.stdout.decode() == (
         "large.png: 12000 x 12000 pixels need about 0.9 GB of memory, the limit is 0.5 GB; "
-        "KPIPE_MEMORY raises it, and --memory that of a batch job\n"
+        "KPIPE_MAX_MEMORY_GB raises it, and --memory that of a batch job\n"
     )
 
 
@@ -185,8 +185,8 @@ def test_the_limit_of_megapixels_can_be_raised(tmp_path: Path) -> None:
     script = "from kpipe.media.images import read_image; print(read_image('wide.png').shape)"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
-    assert b"limit of 179 megapixels; KPIPE_MEGAPIXELS raises it" in done.stderr
-    environment = {**os.environ, "KPIPE_MEGAPIXELS": "250"}
+    assert b"limit of 179 megapixels; KPIPE_MAX_MEGAPIXELS raises it" in done.stderr
+    environment = {**os.environ, "KPIPE_MAX_MEGAPIXELS": "250"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, env=environment)
     assert done.stdout == b"(10000, 20000, 3)\n"
 

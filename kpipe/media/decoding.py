@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from kpipe.errors import ImageError
 from kpipe.media.limits import PIXEL_SETTING, check_memory, setting
-from kpipe.media.pixels import SIGNIFICANT_BITS, strips
+from kpipe.media.pixels import SIGNIFICANT_BITS, highest, strips
 
 FORMATS = (
     "JPEG",
@@ -78,12 +79,19 @@ MISSING: dict[str, Any] = {
 }
 """What stands for pixels that are missing, by mode: mid gray, as JPEG's decoder has it."""
 
+TWELVE_BITS = 4095
+"""The highest value of 12 bits, which many cameras and microscopes put into 16."""
+
 END_MISSING = "its end is missing, but no pixel is"
 
 OUT_OF_MEMORY = "needs more memory than there is, or than --memory gives a worker of a batch job"
 
 
 JPEG_END = b"\xff\xd9"
+
+
+# What Pillow logs of a damaged file would go to standard error where no one has asked for logs.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Decoded(NamedTuple):
@@ -114,6 +122,7 @@ def decode(content: bytes, name: str) -> Decoded:
     try:
         picture = _open(content, name)
         check_memory(needed_memory(picture, len(content)), *picture.size, name)
+        deep = _is_deep_color(picture)
         reason = _load(picture)
         if reason is not None:
             # Not held beside the one below.
@@ -124,6 +133,8 @@ def decode(content: bytes, name: str) -> Decoded:
             return rescued
         if picture.format == "PNG":
             picture.info[SIGNIFICANT_BITS] = _significant_bits(content)
+        if deep:
+            _scale_twelve_bits(picture, content)
         return Decoded(picture, None)
     except ImageError:
         raise
@@ -158,6 +169,39 @@ def _load(picture: Image.Image) -> str | None:
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_deep_color(picture: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has 16 bits a color: Pillow drops the lower 8."""
+    if picture.mode not in ("RGB", "RGBA"):
+        return False
+    tiles = getattr(picture, "tile", [])
+    return any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _scale_twelve_bits(picture: Image.Image, content: bytes) -> None:
+    """Brightens a picture that has 12 bits a color in 16, of which Pillow has kept 4.
+
+    Args:
+        picture: loaded, changed in place.
+        content: of its file.
+    """
+    if highest(picture, len("RGB")) > TWELVE_BITS >> 8:
+        return
+    from kpipe.utils.opencv import cv2
+
+    with suppress(cv2.error):
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None or values.dtype != np.uint16 or values.ndim != 3:
+            return
+        if values.shape[1::-1] != picture.size:
+            return
+        scaled = np.minimum(values, TWELVE_BITS)
+        scaled = cv2.convertScaleAbs(scaled, alpha=255 / TWELVE_BITS)
+        if values.shape[2] == 4:
+            scaled[..., 3] = values[..., 3] >> 8
+        colors = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        picture.im = Image.fromarray(cv2.cvtColor(scaled, colors)).convert(picture.mode).im
 
 
 def _significant_bits(content: bytes) -> int | None:
@@ -198,8 +242,9 @@ def _unread(content: bytes) -> str:
     if kind is not None:
         return f"{kind} is not read; save the picture as JPEG or PNG"
     # Read by a plugin of those that know their files by their beginning, but for its header.
-    if any(accepts and accepts(content[:16]) is True for accepts in _accepting()):
-        return "damaged or incomplete picture (its header)"
+    prefix = content[:16].ljust(16, b"\0")
+    if any(accepts and accepts(prefix) is True for accepts in _accepting()):
+        return "damaged or incomplete picture, or stored in a way that is not read"
     return "not a picture in a format that is read (JPEG, PNG, WebP, TIFF, HEIC, AVIF and others)"
 
 

@@ -159,6 +159,13 @@ def _extent(picture: Image.Image) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def highest(picture: Image.Image, bands: int) -> float:
+    """The highest value that counts of the first bands of a picture."""
+    step = max(picture.width * picture.height // SAMPLED, 1)
+    parts = [values[..., :bands].reshape(-1, bands)[::step] for _, values in strips(picture)]
+    return float(np.percentile(np.concatenate(parts).ravel(), 100 - OUTLIERS, method="lower"))
+
+
 def _number(value: Any) -> float | None:
     """A tag's value as a number, the first of several; None if it is none."""
     with suppress(TypeError, ValueError, ZeroDivisionError, IndexError):

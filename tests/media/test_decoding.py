@@ -257,6 +257,25 @@ def test_sixteen_bits_with_a_white_of_zero() -> None:
     check_ramp(tagged((65535 - ramp(65535)).astype(np.uint16), white=(262, 3, 0)))
 
 
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_twelve_bits_a_color_are_bright_in_spite_of_a_hot_pixel(
+    tmp_path: Path, name: str, bands: int
+) -> None:
+    import cv2
+
+    deep = np.repeat(ramp(4095)[..., None], bands, axis=2).astype(np.uint16)
+    deep[..., 0] //= 2  # OpenCV writes blue, green, red
+    deep[3, 3, :3] = 65535
+    if bands == 4:
+        deep[..., 3] = 65535
+    assert cv2.imwrite(str(tmp_path / name), deep)
+    red, green, blue = np.moveaxis(read_image(tmp_path / name)[32].astype(int), 1, 0)
+    expected = np.linspace(0, 255, 256)
+    assert np.abs(red - expected).max() <= 2 and np.abs(green - expected).max() <= 2
+    assert np.abs(blue - expected / 2).max() <= 2
+
+
 def test_the_significant_bits_of_a_png_count() -> None:
     content = encoded(Image.fromarray(ramp(1023)), "PNG")
     chunk = b"sBIT" + bytes([10])
@@ -345,7 +364,26 @@ def test_a_cut_picture_does_not_change_how_other_threads_read(photo: Image.Image
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
+def test_a_file_of_one_byte_is_one_line() -> None:
+    for byte in range(256):
+        with pytest.raises(ImageError, match=r"not a picture|damaged"):
+            read_image(bytes([byte]))
+
+
 # Chatter
+
+
+def test_what_pillow_logs_does_not_reach_standard_error(
+    photo: Image.Image, kpipe: Run, tmp_path: Path
+) -> None:
+    content = bytearray(encoded(photo, "TIFF"))
+    entry = content.index(struct.pack("<HHI", 277, 3, 1))  # SamplesPerPixel
+    content[entry + 8 : entry + 10] = struct.pack("<H", 2048)
+    (tmp_path / "bad.tif").write_bytes(content)
+    done = kpipe("annotate", "bad.tif", "--no-picture", "-q")
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 1 and len(lines) == 1, lines
+    assert lines[0].startswith("kpipe: bad.tif: ")
 
 
 def test_libtiff_is_silent_beside_our_line(photo: Image.Image, kpipe: Run, tmp_path: Path) -> None:

@@ -15,47 +15,9 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from kpipe.errors import ImageError
+from kpipe.media.formats import HEIF_BRANDS, PICTURE_FORMATS, UNREAD
 from kpipe.media.limits import PIXEL_SETTING, check_memory, setting
 from kpipe.media.pixels import SIGNIFICANT_BITS, highest, strips
-
-FORMATS = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "WEBP",
-    "TIFF",
-    "BMP",
-    "DIB",
-    "GIF",
-    "AVIF",
-    "HEIF",
-    "JPEG2000",
-    "PPM",
-    "PSD",
-    "ICO",
-    "ICNS",
-    "SGI",
-    "QOI",
-    "PCX",
-    "TGA",
-)
-"""The formats that are read, by Pillow's names. Pillow knows more, some of which start another
-program (PostScript starts Ghostscript) or open further files."""
-
-UNREAD = (
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"%PDF", "PDF"),
-    (b"\xd7\xcd\xc6\x9a", "WMF"),
-    (b"\x01\0\0\0l\0\0\0", "EMF"),
-    (b"\xd0\xcf\x11\xe0", "FlashPix"),
-    (b"<svg", "SVG"),
-    (b"<?xml", "XML"),
-)
-"""How files of other kinds begin, and their names."""
-
-HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
-"""Bytes 4 to 12 of the files that `pillow-heif` reads."""
 
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel as Pillow keeps it, by mode; 4 in all other modes."""
@@ -199,7 +161,7 @@ def _scale_twelve_bits(picture: Image.Image, content: bytes) -> None:
         scaled = np.minimum(values, TWELVE_BITS)
         scaled = cv2.convertScaleAbs(scaled, alpha=255 / TWELVE_BITS)
         if values.shape[2] == 4:
-            scaled[..., 3] = values[..., 3] >> 8
+            scaled[..., 3] = np.asarray(values[..., 3] // 256, np.uint8)
         colors = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
         picture.im = Image.fromarray(cv2.cvtColor(scaled, colors)).convert(picture.mode).im
 
@@ -211,7 +173,7 @@ def _significant_bits(content: bytes) -> int | None:
 
 
 def _open(content: bytes, name: str) -> Image.Image:
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = PICTURE_FORMATS
     if content[4:12] in HEIF_BRANDS:
         try:
             from pillow_heif import register_heif_opener
@@ -249,7 +211,7 @@ def _unread(content: bytes) -> str:
 
 
 def _accepting() -> list[Callable[[bytes], object] | None]:
-    return [Image.OPEN[format_][1] for format_ in FORMATS if _known(format_)]
+    return [Image.OPEN[format_][1] for format_ in PICTURE_FORMATS if _known(format_)]
 
 
 # Limits

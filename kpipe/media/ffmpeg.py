@@ -10,6 +10,7 @@ import av.error
 from av.container import InputContainer
 
 from kpipe.errors import VideoError
+from kpipe.media.formats import FILE_OPTIONS
 from kpipe.utils.files import display_name
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -22,16 +23,6 @@ AHEAD = 8
 
 AHEAD_BYTES = 256 << 20
 """Memory that these frames take, at most, unless a single one takes more [bytes]."""
-
-
-FILE_FORMATS = (
-    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg"),
-    *("mpegvideo", "m4v", "asf", "flv", "ogg", "mxf", "gxf", "dv", "h261", "h263", "h264", "hevc"),
-    *("vvc", "vc1", "av1", "obu", "ivf", "nut", "rm", "wtv", "yuv4mpegpipe", "mjpeg", "gif"),
-    *("apng", "swf", "3dostr", "amv", "nsv", "smjpeg", "wav", "mp3", "flac", "aac", "aiff"),
-)
-"""The formats of files that are read, by FFmpeg's names. FFmpeg knows more, some of which open
-further files or addresses (playlists of HLS and DASH, lists of `concat`) or render text."""
 
 
 URL_PATIENCE = 30.0
@@ -69,11 +60,11 @@ def open_input(path: str) -> InputContainer:
         if "://" in path:
             container: InputContainer = av.open(path, timeout=URL_PATIENCE, **ODD_TITLES)
         else:
-            limits = {"format_whitelist": ",".join(FILE_FORMATS), "protocol_whitelist": "file"}
             # As a whole path: FFmpeg takes what stands before a colon for a protocol.
-            container = av.open(str(Path(path).absolute()), options=limits, **ODD_TITLES)
+            container = av.open(str(Path(path).absolute()), options=FILE_OPTIONS, **ODD_TITLES)
         return container
-    except av.error.InvalidDataError:
+    # FFmpeg calls a format that it must not read an invalid argument.
+    except (av.error.InvalidDataError, av.error.ArgumentError):
         raise VideoError(
             f"{name}: not a video in a format that is read, or cut off before its index"
         ) from None

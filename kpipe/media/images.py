@@ -82,7 +82,7 @@ Source = str | os.PathLike[str] | bytes
 def read_image(source: Source) -> NDArray[np.uint8]:
     """The picture as (h, w, 3) uint8, RGB, upright by its EXIF orientation.
 
-    Reads the formats of `kpipe.media.decoding.FORMATS` (JPEG, PNG, WebP, TIFF, BMP, the first frame
+    Reads the formats of `kpipe.media.formats` (JPEG, PNG, WebP, TIFF, BMP, the first frame
     of a GIF, AVIF and more), of any depth and color space; transparent pictures are put on white;
     HEIC where `pillow-heif` is installed.
 

@@ -19,7 +19,8 @@ from tests.conftest import PATIENCE
 
 av = pytest.importorskip("av")
 
-from kpipe.errors import VideoError
+from kpipe.errors import CameraError, VideoError
+from kpipe.media.camera import Camera
 from kpipe.media.frames import Frame
 from kpipe.media.tonemap import HLG, PQ, TO_BT709
 from kpipe.media.video_reader import VideoReader
@@ -165,8 +166,11 @@ def test_every_track_of_sound_is_kept(tmp_path: Path, codec: str, ending: str) -
 def test_lists_of_other_files_are_not_read(tmp_path: Path, content: str, name: str) -> None:
     write_film(tmp_path / "film.ts", pictures(5))
     (tmp_path / name).write_text(content)
-    with pytest.raises(VideoError, match=r"not a video in a format that is read|cannot be opened"):
+    with pytest.raises(VideoError, match=r"not a video in a format that is read"):
         VideoReader(tmp_path / name)
+    with pytest.raises(CameraError, match="not a video in a format"):
+        Camera(str(tmp_path / name))
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
 
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:

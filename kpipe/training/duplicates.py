@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kpipe.preprocessing.affine import crop_transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import warp
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace
 
 SIDE = 24
 """Side of the picture of a face that is compared, pixels."""

@@ -21,7 +21,7 @@ from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace
 from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
 from kpipe.training.quantize import quantized
 from kpipe.utils.files import write_file
@@ -72,7 +72,7 @@ def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFa
             crops = [degrade(crop, crops[k - 1], rng) for k, crop in enumerate(crops)]
         for start in range(0, len(faces), BATCH):
             part = slice(start, start + BATCH)
-            prediction = network(torch.from_numpy(np.stack(crops[part])[:, None]).float())
+            prediction, _ = network(torch.from_numpy(np.stack(crops[part])[:, None]).float())
             errors.append(np.stack(points[part]) - prediction.points.numpy())
             sigmas.append(prediction.log_sigma.exp().numpy())
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)

@@ -21,7 +21,8 @@ from kpipe.networks.stages import Stage
 from kpipe.preprocessing.affine import invert, transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
-from kpipe.training.crops import RELABELLED, LabelledFace, mirrored
+from kpipe.training.crops import mirrored
+from kpipe.training.data import RELABELLED, LabelledFace
 from kpipe.training.network import LandmarkNetwork
 
 VIEWS = 4

@@ -52,7 +52,7 @@ class Predictor(Protocol):
 
 
 class KeypointNetwork:
-    """A network of `kpipe train --scheme kaggle15`.
+    """A network of `kpipe kaggle train`.
 
     Args:
         path: the ONNX file.
@@ -69,9 +69,7 @@ class KeypointNetwork:
         self._session = OnnxSession(path, 0)
         notes = self._session.metadata
         if notes.get("kpipe.scheme") != KAGGLE15.name:
-            raise ModelError(
-                f"{path}: an ONNX file, but not of kpipe train --scheme {KAGGLE15.name}"
-            )
+            raise ModelError(f"{path}: an ONNX file, but not of kpipe kaggle train")
         self.name = notes["kpipe.arch"]
         self.validation = float(notes["kpipe.validation"])
 

@@ -30,8 +30,11 @@ from kpipe.kaggle.architectures import (
     POINTS,
     Network,
 )
+from kpipe.kaggle.charts import curves_chart
+from kpipe.kaggle.drawing import worst, worst_sheet
 from kpipe.kaggle.files import SIDE, Labelled, kept_out
-from kpipe.kaggle.metrics import Metrics, measure
+from kpipe.kaggle.metrics import Metrics, measure, rmse_by_face
+from kpipe.media.images import encode
 from kpipe.structures.schemes import KAGGLE15
 from kpipe.training.loop import (
     Figures,
@@ -277,6 +280,25 @@ def _evaluating(network: Network) -> Iterator[torch.device]:
         yield next(network.parameters()).device
 
 
+def write_results(trained: TrainedKeypoints, validation: Labelled, folder: Path) -> None:
+    """Writes network.onnx, curves.png and worst.png to the folder of a run.
+
+    Args:
+        trained: the result of the run.
+        validation: the pictures kept out; the worst of them are drawn.
+        folder: of the run.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    export_keypoints(trained, folder / "network.onnx")
+    write_file(folder / "curves.png", curves_chart(asdict(trained.curves)))
+    points = predict(trained.network, validation.pictures)
+    errors = rmse_by_face(points, validation.points)
+    sheet = worst_sheet(validation, points, errors, worst(errors))
+    write_file(folder / "worst.png", encode(sheet, ".png"))
+
+
 class _Exported(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -294,7 +316,7 @@ def export_keypoints(trained: TrainedKeypoints, path: Path) -> None:
     say how it was trained and which pictures were kept out.
 
     Raises:
-        ImageError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     module = _Exported(copy.deepcopy(trained.network).cpu().eval())

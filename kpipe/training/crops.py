@@ -26,7 +26,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     an uninterrupted one would have seen.
 
     Args:
-        look: what the crops are to show.
+        stage: what the crops are to show.
         faces: the labelled faces, by label set.
         shares: how often each label set is drawn.
         negatives: photographs without faces; they and misframed faces make up `negative_share`.
@@ -134,7 +134,7 @@ def mirrored(points: NDArray[np.float32], size: int, offset: float) -> NDArray[n
 
 
 BENT = 0.6
-"""Share of the faces that are elastic_warp."""
+"""Share of the faces that `elastic_warp` distorts."""
 
 
 def _random_box(gray: Gray, rng: np.random.Generator) -> NDArray[np.float64]:

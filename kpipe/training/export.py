@@ -1,4 +1,4 @@
-"""From a trained network to the ONNX file that the predictor runs."""
+"""From the run of a landmark network or the face classifier to an ONNX file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kpipe.networks.stages import Stage
+from kpipe.datasets import read_samples
+from kpipe.errors import TrainingError
+from kpipe.networks.stages import STAGES, Stage
 from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade
-from kpipe.training.data import LabelledFace
+from kpipe.training.data import LabelledFace, load_faces
+from kpipe.training.landmarks import load_run, mean_network
 from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
 from kpipe.training.quantize import quantized
 from kpipe.utils.files import write_file
@@ -48,12 +51,14 @@ class Calibration:
         bound50, bound90: a point's error is below this many sigma in 50 and 90 % of cases.
         offset: from where the network sees the points to where their labels are, along x, crop
             pixels.
+        faces: number of faces it was measured on; 0 for values that suit most networks.
     """
 
     factor: float = 1.0
     bound50: float = 0.85
     bound90: float = 1.9
     offset: float = 0.0
+    faces: int = 0
 
 
 @torch.no_grad()
@@ -79,7 +84,7 @@ def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFa
     offset = _certain_mean(error[..., 0].reshape(DRAWS, len(faces), -1).mean(axis=(0, 2)))
     distance = np.linalg.norm(error - (offset, 0), axis=2).reshape(DRAWS, len(faces), -1)
     factor, bound50, bound90 = _cautious(distance, sigma.reshape(distance.shape))
-    return Calibration(factor, bound50 / factor, bound90 / factor, offset)
+    return Calibration(factor, bound50 / factor, bound90 / factor, offset, len(faces))
 
 
 def _cautious(distance: NDArray[np.floating], sigma: NDArray[np.floating]) -> tuple[float, ...]:
@@ -121,6 +126,45 @@ def sample_crops(
         crop = warp(face.gray, matrix, stage.crop_size)
         crops.append(degrade(crop, crops[-1], rng) if index % 2 else crop)
     return np.stack(crops)
+
+
+def export_runs(
+    runs: Sequence[Path], data: Sequence[Path], path: Path, int8: bool
+) -> Calibration | None:
+    """Writes the network of a run, or the mean network of several, as an ONNX file.
+
+    Args:
+        runs: their folders.
+        data: labelled faces. Sigma is calibrated on those of the first label set that no run was
+            trained on; the ranges of 8-bit integers are set on the others.
+        path: of the file.
+        int8: whether convolutions run in 8-bit integers.
+
+    Returns:
+        The calibration; None for the face classifier, which has no landmarks.
+
+    Raises:
+        TrainingError: the runs cannot be read or do not go together, or `int8` has no face to set
+            ranges by.
+        DatasetError: the data cannot be used.
+        WriteError: the file cannot be written.
+    """
+    loaded = [load_run(run) for run in runs]
+    settings = [each for _, each in loaded]
+    if any(other["stage"] != settings[0]["stage"] for other in settings):
+        raise TrainingError("these are runs of different stages: export each by itself")
+    stage = STAGES[settings[0]["stage"]]
+    network = mean_network([network for network, _ in loaded])
+    source = network.sources[0]
+    samples = [s for part in data for s in read_samples(part) if s.source == source]
+    # The part that every run held out: the same groups are in it whatever its size.
+    split = load_faces(samples, min(each["validation"] for each in settings))
+    if int8 and not split.training:
+        raise TrainingError(f"--data has none of the faces ({source}) that the run was trained on")
+    calibration = calibrate(network, stage, split.validation) if stage.points else None
+    crops = sample_crops(stage, split.training) if int8 else None
+    export(network, stage, path, calibration or Calibration(), {"kpipe.run": f"{settings}"}, crops)
+    return calibration
 
 
 class _Exported(nn.Module):
@@ -177,20 +221,20 @@ def export(
 
     Inputs `crops` (n, 1, side, side) uint8 and `least`, a probability; outputs `face` (n,),
     probabilities, and of the m crops that are at least as probable `points` (m, 68, 2) and `sigma`
-    (m, 68), crop pixels. Of a look without points `crops` and `face` alone. How crops are cut and
-    the bounds of sigma are in its metadata.
+    (m, 68), crop pixels. The face classifier has `crops` and `face` alone. The metadata hold the
+    size and margin of crops and the bounds of sigma.
 
     Args:
         network: trained.
-        look: what its crops show.
+        stage: what its crops show.
         path: of the file.
         calibration: of points and sigma.
         notes: further metadata.
-        crops: (n, side, side) uint8, to quantise for: convolutions then run in 8-bit integers.
+        crops: (n, side, side) uint8, to quantize for: convolutions then run in 8-bit integers.
             Without them all stays float.
 
     Raises:
-        ImageError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     network = copy.deepcopy(network).cpu().eval()

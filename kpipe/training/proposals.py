@@ -41,6 +41,7 @@ from kpipe.training.loop import (
 )
 from kpipe.training.network import conv
 from kpipe.training.plots import draw_curves
+from kpipe.training.prepare import DataFiles
 from kpipe.training.quantize import quantized
 from kpipe.training.scenes import SCENE, SceneStream
 from kpipe.utils.files import write_file
@@ -214,6 +215,31 @@ def sample_scenes(
     """Scenes (count, 128, 128) uint8 to set the ranges of 8-bit integers by."""
     stream = SceneStream(faces, negatives, count, seed=1)
     return np.concatenate([stream[index][0] for index in range(count)])
+
+
+def export_run(run: Path, files: DataFiles, path: Path, int8: bool) -> None:
+    """Writes the network of a run as an ONNX file.
+
+    Args:
+        run: its folder.
+        files: the run's data, to set the ranges of 8-bit integers by.
+        path: of the file.
+        int8: whether convolutions run in 8-bit integers.
+
+    Raises:
+        TrainingError: there is no usable checkpoint, or `int8` has no face to set ranges by.
+        DatasetError: the data cannot be used.
+        WriteError: the file cannot be written.
+    """
+    network, settings = load_run(run)
+    scenes = None
+    if int8:
+        validation = settings.get("validation", ProposalSettings.validation)
+        faces = files.faces(validation)[0].training
+        if not faces:
+            raise TrainingError("--data has none of the faces that the run was trained on")
+        scenes = sample_scenes(faces, files.backgrounds())
+    export(network, path, scenes)
 
 
 class _Exported(nn.Module):

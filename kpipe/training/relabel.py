@@ -45,7 +45,7 @@ def relabelled(
         faces: with labels of any of the teacher's schemes; those of the first stay as they are,
             the others become the label set `RELABELLED`.
         teacher: a network with heatmaps for each.
-        look: what its crops show.
+        stage: what its crops show.
         offset: of the labels of the first scheme, see `kpipe.training.crops.mirrored`.
 
     Raises:

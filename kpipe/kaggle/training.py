@@ -7,9 +7,7 @@ out for the lack of it.
 from __future__ import annotations
 
 import copy
-import io
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -45,6 +43,7 @@ from kpipe.training.loop import (
     train_steps,
     warm_up_cosine,
 )
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 BATCH = 256
@@ -320,20 +319,11 @@ def export_keypoints(trained: TrainedKeypoints, path: Path) -> None:
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     module = _Exported(copy.deepcopy(trained.network).cpu().eval())
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=["pictures"],
-            output_names=["points"],
-            dynamic_axes={"pictures": {0: "n"}, "points": {0: "n"}},
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    example = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+    count = {0: "n"}
+    model = onnx_model(
+        module, {"pictures": example}, ["points"], {"pictures": count, "points": count}
+    )
     settings = trained.settings
     onnx.helper.set_model_props(
         model,

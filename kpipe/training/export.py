@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from kpipe.training.data import LabelledFace, load_faces
 from kpipe.training.landmarks import load_run, mean_network
 from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
 from kpipe.training.quantize import quantized
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 DRAWS = 8
@@ -246,20 +245,8 @@ def export(
         module = _Exported(network, stage.crop_size, calibration)
         inputs["least"] = torch.zeros(())
         axes = {"points": {0: "m"}, "sigma": {0: "m"}, **axes}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=list(inputs),
-            output_names=[name for name in axes if name not in inputs],
-            dynamic_axes=axes,
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    outputs = [name for name in axes if name not in inputs]
+    model = onnx_model(module, inputs, outputs, axes)
     _flush_denormals(model)
     metadata = {
         "kpipe.scheme": IBUG68.name,

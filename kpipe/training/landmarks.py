@@ -21,7 +21,6 @@ from kpipe.structures.schemes import IBUG68
 from kpipe.training.crops import CropStream
 from kpipe.training.data import RELABELLED, FaceSplit, LabelledFace, NegativePhoto
 from kpipe.training.loop import (
-    LOG,
     Figures,
     Processes,
     Recipe,
@@ -35,7 +34,7 @@ from kpipe.training.loop import (
 )
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
-from kpipe.training.plots import draw_curves
+from kpipe.training.plots import with_curves
 
 WARM_UP = 1000
 """Steps until the learning rate is at its peak, but at most a tenth of the run."""
@@ -167,13 +166,6 @@ def train(
     run = Run(network, optimizer, settings.ema_decay, recorded, folder, writes)
     recipe = Recipe(settings.steps, _schedule(settings), CLIP, checkpoint_every)
     weights = {source: settings.label_weights.get(source, 1.0) for source in sets.faces}
-
-    def after_step(step: int, figures: Figures) -> None:
-        if recipe.checks(step):
-            draw_curves(folder / LOG, folder / "curves.png")
-        if on_step is not None:
-            on_step(step, figures)
-
     stream = _crop_stream(settings, sets, negatives, processes.count)
     return train_steps(
         run,
@@ -181,7 +173,7 @@ def train(
         processes.replicate(Objective(network, weights, settings.loss)),
         load_batches(stream, settings.batch, run.step, workers, processes),
         _report(run, recipe, STAGES[settings.stage], sets),
-        after_step,
+        with_curves(recipe, folder, on_step),
         sources=list(sets.schemes),
     )
 

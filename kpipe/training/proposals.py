@@ -8,9 +8,7 @@ proposals: Ren et al., NeurIPS 2015; points instead of anchors: Tian et al., FCO
 
 from __future__ import annotations
 
-import io
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +25,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from kpipe.errors import TrainingError
 from kpipe.training.data import LabelledFace, NegativePhoto
 from kpipe.training.loop import (
-    LOG,
     Figures,
     Recipe,
     Run,
@@ -40,10 +37,11 @@ from kpipe.training.loop import (
     train_steps,
 )
 from kpipe.training.network import conv
-from kpipe.training.plots import draw_curves
+from kpipe.training.plots import with_curves
 from kpipe.training.prepare import DataFiles
 from kpipe.training.quantize import quantized
 from kpipe.training.scenes import SCENE, SceneStream
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 Gray = NDArray[np.uint8]
@@ -172,12 +170,6 @@ def train(
 
     recipe = Recipe(settings.steps, schedule, CLIP, checkpoint_every)
 
-    def after_step(step: int, figures: Figures) -> None:
-        if recipe.checks(step):
-            draw_curves(folder / LOG, folder / "curves.png")
-        if on_step is not None:
-            on_step(step, figures)
-
     def report(step: int, recent: Sequence[Figures]) -> Figures:
         means = {name: mean_of(recent, name) for name in ("loss", "score", "place")}
         return {"learning_rate": float(schedule(step)["lr"]), **means}
@@ -191,6 +183,7 @@ def train(
 
     stream = SceneStream(faces, negatives, settings.steps * settings.batch, settings.seed)
     batches = load_batches(stream, settings.batch, run.step, workers)
+    after_step = with_curves(recipe, folder, on_step)
     return train_steps(run, recipe, objective, batches, report, after_step)
 
 
@@ -339,20 +332,11 @@ def export(network: ProposalNetwork, path: Path, scenes: Gray | None = None) -> 
     Raises:
         WriteError: the file cannot be written.
     """
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Exported(network).eval(),
-            (torch.zeros(1, 1, SCENE, SCENE, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=["crops"],
-            output_names=["maps"],
-            dynamic_axes={"crops": {0: "n", 2: "h", 3: "w"}, "maps": {0: "n", 2: "h", 3: "w"}},
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    example = torch.zeros(1, 1, SCENE, SCENE, dtype=torch.uint8)
+    sizes = {0: "n", 2: "h", 3: "w"}
+    model = onnx_model(
+        _Exported(network).eval(), {"crops": example}, ["maps"], {"crops": sizes, "maps": sizes}
+    )
     if scenes is not None:
         model = quantized(model, scenes, levels=(1 / 64, 128))
     onnx.helper.set_model_props(model, {"kpipe.network": "proposals"})

@@ -40,8 +40,8 @@ Four = Annotated[
     typer.Option(
         "--four-as-kaggle",
         help="Of pictures with four labels, take nose_tip and mouth_center_bottom_lip as Kaggle's "
-        "own files do: under the nose, and in the middle of the mouth. For what follows from the "
-        "68 points.",
+        "own files do: under the nose, and in the middle of the mouth. For the points that follow "
+        "from the 68.",
     ),
 ]
 
@@ -56,7 +56,8 @@ def make(
         typer.Option(metavar="DATA", help="Faces of 68 points, as kpipe evaluate reads them."),
     ] = None,
     drawn: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Instead of them: so many drawn faces.")
+        int | None,
+        typer.Option(min=2, metavar="N", help="Instead of them: this number of drawn faces."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -195,7 +196,7 @@ def submit(
     predictor = load(model)
     if isinstance(predictor, Derived):
         four = only_four(asked_points(asked, pictures.ids)) if four_as_kaggle else None
-        found = predictor.points_of(_seen(predictor, pictures.pictures), four)
+        found = predictor.points_of(_landmarks(predictor, pictures.pictures), four)
     else:
         found = _predicted(predictor, pictures.pictures)
     write_file(output, submission_csv(found, pictures.ids, asked, order).encode())
@@ -245,7 +246,7 @@ def report(
         rows = held_out_rows(labelled, network.validation, data)
     part = labelled.take(rows)
     ours = Derived()
-    landmarks = _seen(ours, part.pictures)
+    landmarks = _landmarks(ours, part.pictures)
     four = only_four(~np.isnan(part.points[..., 0])) if four_as_kaggle else None
     found = {ours.name: ours.points_of(landmarks, four)}
     if network is not None:
@@ -305,11 +306,11 @@ def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate([predictor(part) for part in progress(chunks, len(chunks), "predicting")])
 
 
-def _seen(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
+def _landmarks(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
     """The 68 points of each picture, with a progress bar."""
     from kpipe.cli.console import progress
 
-    return [ours.see(picture) for picture in progress(pictures, len(pictures), "looking")]
+    return [ours.landmarks(picture) for picture in progress(pictures, len(pictures), "landmarks")]
 
 
 def _claim(target: Path, inputs: tuple[Path | None, ...], force: bool) -> None:

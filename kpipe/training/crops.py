@@ -22,15 +22,15 @@ Gray = NDArray[np.uint8]
 class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     """Endless random crops, addressed by their number.
 
-    Crop i is drawn by a generator seeded with (seed, i), so a run that resumes at step k sees what
-    an uninterrupted one would have seen.
+    Crop i is drawn by a generator seeded with (seed, i), so a run that resumes at step k gets the
+    same crops as an uninterrupted one.
 
     Args:
-        stage: what the crops are to show.
+        stage: whose crops.
         faces: the labelled faces, by label set.
-        shares: how often each label set is drawn.
+        shares: relative frequency of each label set.
         negatives: photographs without faces; they and misframed faces make up `negative_share`.
-        length: how many crops the run will ask for.
+        length: number of crops of the run.
         seed: of the run.
         offsets: of label sets whose labels lie to one side, see `mirrored`.
     """
@@ -100,17 +100,19 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     def _negative(self, face: LabelledFace, rng: np.random.Generator) -> Gray:
         kind = rng.random()
         if kind < 0.25 and len(face.hard_negatives.boxes):
-            return self._mistake(face.gray, face.hard_negatives, rng)
+            return self._hard_negative(face.gray, face.hard_negatives, rng)
         if kind < 0.5 or not self.negatives:
             matrix = misframed_transform(face.points, face.roll, self.stage, rng)
             return self._cut(face.gray, matrix)
         photo = self.negatives[int(rng.integers(len(self.negatives)))]
         if len(photo.hard_negatives.boxes) and rng.random() < 0.75:
-            return self._mistake(photo.gray, photo.hard_negatives, rng)
+            return self._hard_negative(photo.gray, photo.hard_negatives, rng)
         matrix = self._transform(_random_box(photo.gray, rng), rng.normal(0, self.stage.roll))
         return self._cut(photo.gray, matrix)
 
-    def _mistake(self, gray: Gray, hard_negatives: Detections, rng: np.random.Generator) -> Gray:
+    def _hard_negative(
+        self, gray: Gray, hard_negatives: Detections, rng: np.random.Generator
+    ) -> Gray:
         chosen = int(rng.integers(len(hard_negatives.boxes)))
         box = jitter(hard_negatives.boxes[chosen], REFINED, rng)
         roll = float(hard_negatives.rolls[chosen]) + rng.normal(0, self.stage.roll)

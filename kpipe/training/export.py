@@ -29,7 +29,7 @@ from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 DRAWS = 8
-"""Times each face is framed for the calibration."""
+"""Random framings of each face for the calibration."""
 
 RESAMPLES = 200
 """Times the faces are drawn anew to see how much the calibration depends on them."""
@@ -39,17 +39,16 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a network cannot know of itself, measured on faces it never saw.
+    """Corrections of sigma and of points, measured on faces that were held out from training.
 
-    Labels of a set may all lie a little to one side of where mirror images have them. Mirroring
-    turns such an offset round, so that a network that learns from mirrored faces may miss it
-    (`kpipe.training.crops.mirrored`); along y, where nothing is mirrored, it does not.
+    The labels of a set may all lie a little to one side of the points in the pictures. Mirroring
+    turns this offset round, so a network that learns from mirrored faces may miss it
+    (`kpipe.training.crops.mirrored`). Along y, which is not mirrored, it does not.
 
     Attributes:
-        factor: sigma over what the network says.
+        factor: sigma over the sigma that the network predicts.
         bound50, bound90: a point's error is below this many sigma in 50 and 90 % of cases.
-        offset: from where the network sees the points to where their labels are, along x, crop
-            pixels.
+        offset: mean distance along x from the predicted points to their labels, crop pixels.
         faces: number of faces it was measured on; 0 for values that suit most networks.
     """
 
@@ -197,7 +196,7 @@ class _Exported(nn.Module):
 
 
 class _FaceScore(nn.Module):
-    """The part of the network that says whether there is a face."""
+    """The part of the network that scores crops as faces."""
 
     def __init__(self, network: LandmarkNetwork) -> None:
         super().__init__()

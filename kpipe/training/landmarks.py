@@ -54,8 +54,8 @@ class TrainSettings:
         batch: crops a step and process.
         learning_rate: of AdamW at its peak; linear warm-up, then a cosine to zero.
         weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which is what is kept.
-        shares: how often each label set is drawn.
+        ema_decay: of the moving average of the weights. The average is what a run results in.
+        shares: relative frequency of each label set.
         label_weights: weight of each label set's losses.
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.

@@ -269,7 +269,7 @@ def load_batches(
         batch: samples a step and process.
         done: steps already taken.
         workers: processes that make samples.
-        processes: of the run, each of which gets every so many-th sample.
+        processes: of the run; of n, each gets every n-th sample. None for one alone.
     """
     count, rank = (1, 0) if processes is None else (processes.count, processes.rank)
     return DataLoader(
@@ -305,7 +305,7 @@ class Processes:
 
     @classmethod
     def join(cls) -> Processes:
-        """Meets the other processes, if there are any: each takes a GPU, or its share of CPU."""
+        """Joins the processes that torchrun started: each takes a GPU, or its share of the CPU."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
         gpu = torch.cuda.is_available()

@@ -90,7 +90,15 @@ def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def loss(maps: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal loss of the scores (Lin et al., ICCV 2017) and L1 of the rest, both a face's cell."""
+    """Focal loss of the scores (Lin et al., ICCV 2017) and L1 loss of place, size and roll.
+
+    Args:
+        maps: (n, 6, h, w) of the network.
+        targets: (n, 8, h, w) of `SceneStream`.
+
+    Returns:
+        Both, each divided by the number of positive cells.
+    """
     score, counts, inside = targets[:, 0], targets[:, 6], targets[:, 7]
     cells = inside.sum().clamp(min=1)
     probability = maps[:, 0].sigmoid()
@@ -111,7 +119,7 @@ class ProposalSettings:
         batch: scenes a step.
         learning_rate: of AdamW at its peak, see `kpipe.training.loop.one_cycle`.
         weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which is what is kept.
+        ema_decay: of the moving average of the weights. The average is what a run results in.
         validation: share of the groups (persons, photographs) kept out of training.
         seed: repeats the run.
     """

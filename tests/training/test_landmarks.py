@@ -141,7 +141,7 @@ def test_labels_of_another_scheme_become_labels_of_the_first(
         # The label is so far to the right of and below what the teacher expects of its scheme, and
         # the teacher sees the first scheme's points where it expects those.
         seen = face.points - away * apart
-        monkeypatch.setattr(relabel, "_seen", lambda *_, seen=seen: [seen, seen])
+        monkeypatch.setattr(relabel, "_predicted", lambda *_, seen=seen: [seen, seen])
         same, other = relabel.relabelled([ours, face], teacher, STAGES["refine"])
         assert same == ours
         assert other.source == RELABELLED
@@ -185,7 +185,7 @@ def test_a_teacher_predicts_several_times_and_both_ways() -> None:
     points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
     matrices = [STAGES["refine"].random_transform(points, 0, np.random.default_rng(1))] * 2
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
-    found = relabel._seen(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
+    found = relabel._predicted(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
     back = np.linalg.inv(matrices[0][:, :2])
     # It knows nothing of how 300-W's labels lie, and is taken for the mean of both ways.
     aside = 0.01 * np.ptp(parts, axis=0).max()
@@ -373,7 +373,7 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     found = predictor(crops)
     assert found.points == pytest.approx(expected.points.numpy() + (0.4, 0), abs=1e-3)
     assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
-    assert found.face == pytest.approx(face.sigmoid().numpy(), abs=1e-4)
+    assert found.scores == pytest.approx(face.sigmoid().numpy(), abs=1e-4)
 
     model = onnx.load(tmp_path / "n.onnx")
     model.graph.input[1].name = "most"

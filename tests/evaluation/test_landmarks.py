@@ -88,6 +88,7 @@ def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("--turn", "90"), ("--face-size", "60")])
+@pytest.mark.slow
 def test_the_report_shows_what_was_looked_at(
     kpipe: Run, labelled: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -170,6 +171,7 @@ def broken(folder: Path, what: str) -> Path:
     "what",
     ["no labels", "67 points", "count", "NaN", "text", "binary", "outside", "unreadable"],
 )
+@pytest.mark.slow
 def test_bad_data_is_one_line_that_names_the_file(labelled: Path, what: str, kpipe: Run) -> None:
     culprit = broken(labelled, what)
     done = kpipe("evaluate", labelled)
@@ -215,6 +217,7 @@ def test_faces_of_one_group_stay_together() -> None:
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data is not here")
+@pytest.mark.slow
 def test_the_bar_on_the_development_benchmark(pipeline: Pipeline) -> None:
     end_to_end = evaluate(read_samples(DATA / "300w" / "dev"), pipeline)[0]
     assert end_to_end.nme() <= 3.5

@@ -220,6 +220,7 @@ def test_the_baselines_are_named_if_another_is_asked_for() -> None:
     assert "choose heatmap, naimishnet, five-conv, dense" in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_the_old_command_works_and_names_the_new_one(kpipe: Run, tmp_path: Path) -> None:
     from_drawings(40, None, test_share=0.2).write(tmp_path / "set")
     options = ("--steps", "2", "--batch", "4", "--validation", "0.3", "--arch", "dense")
@@ -237,6 +238,7 @@ def test_the_old_command_works_and_names_the_new_one(kpipe: Run, tmp_path: Path)
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_a_run_of_version_0_1_goes_on(drawn_faces: Labelled, tmp_path: Path) -> None:
     """Its checkpoint has the step in the curves alone, and another name for the optimizer."""
 

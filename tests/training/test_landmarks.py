@@ -483,6 +483,7 @@ def test_the_commands_from_photographs_to_a_usable_network(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_old_name_of_a_stage_works_and_gives_the_new_one(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:
@@ -513,6 +514,13 @@ def test_options_that_cannot_be(arguments: str, message: str) -> None:
     done = CliRunner().invoke(app, ["train", "--data", "x", "-o", "z", *arguments.split()])
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
+
+
+def test_the_scheme_that_needs_no_option_any_more_may_still_be_named(kpipe: Run) -> None:
+    done = kpipe("train", "--scheme", "ibug68", "--data", "nowhere", "-o", "run")
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("kpipe: DeprecationWarning: --scheme ibug68 is now")
+    assert done.returncode == 2 and second.startswith("kpipe: nowhere: ")
 
 
 @pytest.mark.slow

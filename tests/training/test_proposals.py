@@ -107,6 +107,7 @@ def test_a_trained_network_finds_the_faces_it_saw(
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_detector(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:

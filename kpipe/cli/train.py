@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 PROPOSALS = "proposals"
 
-LANDMARKS_ALONE = (
-    "size", "negative_share", "start_from", "relabel_by", "label_offset"
-)  # fmt: skip
+LANDMARKS_ALONE = ("size", "negative_share", "start_from", "relabel_by", "label_offset")
 """Options that the proposal network has no use for."""
 
 Data = Annotated[
@@ -148,20 +146,17 @@ def train(
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
     files = DataFiles(data, exclude or [], negatives, on_bad)
-    same: dict[str, Any] = {
-        "steps": steps, "batch": batch, "validation": validation, "seed": seed
-    }  # fmt: skip
+    learning = {"steps": steps, "batch": batch, "validation": validation, "seed": seed}
     if learning_rate is not None:
-        same["learning_rate"] = learning_rate
+        learning["learning_rate"] = learning_rate
+    process = {"workers": workers, "checkpoint_every": checkpoint_every}
     if stage == PROPOSALS:
-        settings = _proposal_settings(same, files, chosen)
-        _train_proposals(settings, files, output, skipped, workers, checkpoint_every)
+        proposals = _proposal_settings(learning, files, chosen)
+        _train_proposals(proposals, files, output, skipped, **process)
     else:
-        same |= {"negative_share": negative_share, "label_offset": label_offset}
-        _train_landmarks(
-            _landmark_settings(stage, size, same),
-            files, output, skipped, start_from or [], relabel_by, workers, checkpoint_every,
-        )  # fmt: skip
+        learning |= {"negative_share": negative_share, "label_offset": label_offset}
+        landmarks = _landmark_settings(stage, size, learning)
+        _train_landmarks(landmarks, files, output, skipped, start_from or [], relabel_by, **process)
     from kpipe.cli.console import say
 
     say(f"trained: kpipe export {output} -o network.onnx makes the network usable")
@@ -181,7 +176,7 @@ def _stage(stage: str, look: str | None) -> str:
     return stage
 
 
-def _landmark_settings(stage: str, size: str, others: dict[str, Any]) -> TrainSettings:
+def _landmark_settings(stage: str, size: str, learning: dict[str, Any]) -> TrainSettings:
     from kpipe.networks.stages import STAGES
     from kpipe.training.landmarks import TrainSettings
     from kpipe.training.loss import FACE_FIRST, LossWeights
@@ -190,11 +185,11 @@ def _landmark_settings(stage: str, size: str, others: dict[str, Any]) -> TrainSe
     if size not in SIZES:
         raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
     loss = LossWeights() if STAGES[stage].points else FACE_FIRST
-    return TrainSettings(stage=stage, size=size, loss=loss, **others)
+    return TrainSettings(stage=stage, size=size, loss=loss, **learning)
 
 
 def _proposal_settings(
-    others: dict[str, Any], files: DataFiles, chosen: dict[str, Any]
+    learning: dict[str, Any], files: DataFiles, chosen: dict[str, Any]
 ) -> ProposalSettings:
     from kpipe.training.proposals import ProposalSettings
 
@@ -204,7 +199,7 @@ def _proposal_settings(
             raise typer.BadParameter("does not go with --stage proposals", param_hint=hint)
     if files.negatives is None:
         raise typer.BadParameter("--stage proposals needs it", param_hint="--negatives")
-    return ProposalSettings(**others)
+    return ProposalSettings(**learning)
 
 
 def _train_landmarks(

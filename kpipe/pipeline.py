@@ -200,7 +200,8 @@ class Pipeline:
 def fused_score(coarse: Landmarks, refined: Landmarks) -> NDArray[np.float32]:
     """(n,) probability of a face: the lower of both stages' scores, less where sigma is unusual.
 
-    What is a face by accident, such as a fold in a cloth, has points that could be anywhere.
+    A false face, a fold in a cloth for instance, has points that could be anywhere: its sigma is
+    large.
     """
     least = np.minimum(coarse.scores, refined.scores).astype(np.float64).clip(1e-6, 1 - 1e-6)
     sides = np.ptp(refined.points, axis=1).max(axis=1)

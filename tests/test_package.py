@@ -16,6 +16,7 @@ NAMES = ("proposals", "face_classifier", "coarse_landmarks", "landmarks")
 NETWORKS = [f"models/{name}.onnx" for name in NAMES]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]

@@ -26,7 +26,7 @@ class Detections:
     Attributes:
         boxes: (n, 4) float32, x0, y0, x1, y1 (pixels): squares around the expected landmarks.
         rolls: (n,) float32, degrees: how far the face is turned clockwise in the picture.
-        scores: (n,) float32, the detector's confidence, 0 to 1; 1 where it states none.
+        scores: (n,) float32, the detector's confidence, 0 to 1; None where it states none.
 
     Raises:
         ValueError: the arrays are of different lengths, or not finite.
@@ -34,20 +34,23 @@ class Detections:
 
     boxes: NDArray[np.float32]
     rolls: NDArray[np.float32]
-    scores: NDArray[np.float32] = None  # type: ignore[assignment]
+    scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         boxes: NDArray[Any] = np.asarray(self.boxes, np.float32).reshape(-1, 4)
-        rolls: NDArray[Any] = np.asarray(self.rolls, np.float32).reshape(-1)
-        scores: NDArray[Any] = np.ones(len(boxes)) if self.scores is None else self.scores
-        scores = np.asarray(scores, np.float32).reshape(-1)
-        for name, values in (("rolls", rolls), ("scores", scores)):
+        object.__setattr__(self, "boxes", boxes)
+        for name in ("rolls", "scores"):
+            given = getattr(self, name)
+            if given is None and name == "scores":
+                continue
+            values: NDArray[Any] = np.asarray(given, np.float32).reshape(-1)
             if len(values) != len(boxes):
                 raise ValueError(f"detections: {len(boxes)} boxes, but {len(values)} {name}")
-        if not all(np.isfinite(values).all() for values in (boxes, rolls, scores)):
-            raise ValueError("detections: a box, roll or score is not finite")
-        for name, values in (("boxes", boxes), ("rolls", rolls), ("scores", scores)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"detections: one of the {name} is not finite")
             object.__setattr__(self, name, values)
+        if not np.isfinite(boxes).all():
+            raise ValueError("detections: one of the boxes is not finite")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -60,7 +63,8 @@ class Detections:
 
     def __getitem__(self, chosen: NDArray[Any] | slice | list[int]) -> Detections:
         """Some of them: by a boolean mask (n,), by indices, or by a slice."""
-        return Detections(self.boxes[chosen], self.rolls[chosen], self.scores[chosen])
+        scores = None if self.scores is None else self.scores[chosen]
+        return Detections(self.boxes[chosen], self.rolls[chosen], scores)
 
     @classmethod
     def empty(cls) -> Detections:

@@ -1,4 +1,4 @@
-"""Landmarks of n faces as arrays: the only such type."""
+"""Landmarks of n faces as arrays. It is the only type for them, whatever stage they are of."""
 
 from __future__ import annotations
 

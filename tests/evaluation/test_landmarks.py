@@ -215,6 +215,7 @@ def test_faces_of_one_group_stay_together() -> None:
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data is not here")
+@pytest.mark.slow
 def test_the_bar_on_the_development_benchmark(pipeline: Pipeline) -> None:
     end_to_end = evaluate(read_samples(DATA / "300w" / "dev"), pipeline)[0]
     assert end_to_end.nme() <= 3.5

@@ -41,7 +41,7 @@ from kpipe.training.landmarks import (
 from kpipe.training.loss import landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks
 from kpipe.utils.opencv import cv2
-from tests.conftest import Run
+from tests.conftest import PATIENCE, Run
 
 SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_decay=0.5)
 
@@ -193,6 +193,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
         assert seen == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.slow
 def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
     others = [replace(face, source=RELABELLED) for face in faces.training]
     both = FaceSplit(faces.training + others, [])
@@ -251,6 +252,7 @@ def test_points_are_not_rounded_by_reduced_precision() -> None:
         assert network(torch.rand(2, 1, 128, 128) * 255).points.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=90, learning_rate=2e-2, negative_share=0.0)
     seen: list[float] = []
@@ -311,6 +313,7 @@ def test_the_mean_of_networks() -> None:
         mean_network([a, LandmarkNetwork(SIZES["nano"], ("ytf",))])
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("--size", "tiny", "--steps", "2", "--batch", "4", "--workers", "0")
@@ -318,7 +321,7 @@ def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, *command, *program, *arguments],
         capture_output=True,
-        timeout=180,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
@@ -437,6 +440,7 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
         assert found.offset == pytest.approx(shift * scale, abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_network(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:
@@ -469,6 +473,7 @@ def test_the_commands_from_photographs_to_a_usable_network(
     assert done.returncode == 2 and b"different looks" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     (labelled / "biden_standing.jpg").write_bytes(b"no picture")
     done = kpipe("train", "--data", labelled, "-o", "run")

@@ -65,6 +65,7 @@ def test_the_loss_is_least_at_the_truth(faces: list[LabelledFace]) -> None:
         assert sum(float(part) for part in loss(wrong, targets)) > right + 0.1
 
 
+@pytest.mark.slow
 def test_a_trained_network_finds_the_faces_it_saw(
     faces: list[LabelledFace], tmp_path: Path
 ) -> None:

@@ -44,28 +44,27 @@ def purpose(package: str) -> str | None:
 def floors_svg(contract: Path) -> str:
     """The house: one floor a row, its packages beside each other."""
     width, height, left, gap = 960, 44, 20, 6
-    rows = [[name for name in floor if purpose(name) is not None] for floor in floors(contract)]
-    rows = [row for row in rows if row]
+    known = [[name for name in floor if purpose(name) is not None] for floor in floors(contract)]
+    rows = [row for row in known if row]
     parts = []
     for number, row in enumerate(rows):
         y = 20 + number * (height + gap)
         room = (width - 2 * left - 60 - gap * (len(row) - 1)) / len(row)
+        letters = round((room - 150) / 6.4)
         for place, name in enumerate(row):
             x = left + place * (room + gap)
-            text = textwrap.shorten(purpose(name) or "", round((room - 150) / 6.4), placeholder=" …")
-            parts += [
-                box(x, y, room, height),
-                label(x + 12, y + 27, name, weight=600, size=15),
-                label(x + 140, y + 27, text, size=12.5),
-            ]
+            text = textwrap.shorten(purpose(name) or "", letters, placeholder=" …")
+            parts.append(box(x, y, room, height))
+            parts.append(label(x + 12, y + 27, name, weight=600, size=15))
+            parts.append(label(x + 140, y + 27, text, size=12.5))
     bottom = 20 + len(rows) * (height + gap)
     x = width - 44
-    parts += [
-        f"<path d='M{x} 28V{bottom - 22}m-6 -10l6 10l6 -10' fill='none' stroke='{ACCENT}' "
-        "stroke-width='2'/>",
-        f"<text transform='translate({x + 22} {bottom / 2}) rotate(90)' text-anchor='middle' {FONT} "
-        f"font-size='13' fill='{ACCENT}'>imports only what lies below</text>",
-    ]
+    parts.append(arrow((x, 28), (x, bottom - 12)))
+    middle = f"translate({x + 22} {bottom / 2}) rotate(90)"
+    parts.append(
+        f"<text transform='{middle}' text-anchor='middle' {FONT} font-size='13' "
+        f"fill='{ACCENT}'>imports only what lies below</text>"
+    )
     return svg(width, bottom + 14, "The packages of kpipe, floor by floor", parts)
 
 
@@ -73,87 +72,56 @@ def stages_svg() -> str:
     """The way of a photograph: detector, preprocessor, networks, renderer."""
     from kpipe.networks.stages import STAGES
 
-    size = {name: f"{stage.crop_size}x{stage.crop_size}" for name, stage in STAGES.items()}
-    columns = [
-        ("detector", [("proposal network", "boxes and rolls of candidates", "or Haar, YuNet, a file")]),
-        (
-            "preprocessor",
-            [
-                ("crop", "square, gray", size["classifier"]),
-                ("crop", "square, gray", size["coarse"]),
-                ("crop", "upright, tight", size["refine"]),
-            ],
-        ),
-        (
-            "networks",
-            [
-                ("face classifier", "drops most non-faces", "classifier"),
-                ("coarse landmarker", "face score, rough points", "coarse"),
-                ("landmarker", "68 points, sigma, score", "refine"),
-            ],
-        ),
-        ("renderer", [("draw", "lines and points", "on the photograph")]),
-    ]
-    room, high, gap, top = 196, 74, 44, 64
-    middle = top + high + 26
-    spots = []
-    parts = []
-    for number, (name, boxes) in enumerate(columns):
+    size = [f"{stage.crop_size}x{stage.crop_size}" for stage in STAGES.values()]
+    columns = {
+        "detector": [
+            ("proposal network", "boxes and rolls of candidates", "or Haar, YuNet, a file")
+        ],
+        "preprocessor": [
+            ("crop", "square, gray", size[0]),
+            ("crop", "square, gray", size[1]),
+            ("crop", "upright, tight", size[2]),
+        ],
+        "networks": [
+            ("face classifier", "drops most non-faces", "stage classifier"),
+            ("coarse landmarker", "face score, rough points", "stage coarse"),
+            ("landmarker", "68 points, sigma, score", "stage refine"),
+        ],
+        "renderer": [("draw", "lines and points", "on the photograph")],
+    }
+    room, high, gap, between, top = 196, 74, 44, 26, 64
+    parts, at = [], {}
+    for number, (name, boxes) in enumerate(columns.items()):
         x = 20 + number * (room + gap)
-        parts.append(label(x + room / 2, 36, name, weight=600, size=17, anchor="middle", color=ACCENT))
+        middle = x + room / 2
+        parts.append(label(middle, 36, name, weight=600, size=17, center=True, color=ACCENT))
         for place, (title, *lines) in enumerate(boxes):
-            y = middle if len(boxes) == 1 else top + place * (high + 26)
-            spots.append((number, place, x, y))
+            row = 1 if len(boxes) == 1 else place
+            y = top + row * (high + between)
+            at[number, row] = (x, y)
             parts.append(box(x, y, room, high))
-            parts.append(label(x + room / 2, y + 24, title, weight=600, size=14, anchor="middle"))
-            parts += [
-                label(x + room / 2, y + 42 + 18 * row, line, size=12.5, anchor="middle")
-                for row, line in enumerate(lines)
-            ]
-    at = {(number, place): (x, y) for number, place, x, y in spots}
-    for row in range(3):
-        x, y = at[1, row]
-        parts.append(arrow([(x + room, y + high / 2), (x + room + gap - 3, y + high / 2)]))
-    first, last = at[1, 0], at[2, 2]
-    start = at[0, 0]
-    turn = start[0] + room + gap / 2
-    parts.append(
-        arrow(
-            [
-                (start[0] + room, start[1] + high / 2),
-                (turn, start[1] + high / 2),
-                (turn, first[1] + high / 2),
-                (first[0] - 3, first[1] + high / 2),
-            ]
-        )
-    )
-    for row in (0, 1):  # what a network keeps is cut out again, larger
-        x, y = at[2, row]
-        below = at[1, row + 1]
-        level = y + high + 13
-        parts.append(
-            arrow(
-                [
-                    (x + room / 2, y + high),
-                    (x + room / 2, level),
-                    (below[0] + room / 2, level),
-                    (below[0] + room / 2, below[1] - 3),
-                ]
-            )
-        )
-    x, y = at[3, 0]
-    turn = last[0] + room + gap / 2
-    parts.append(
-        arrow(
-            [
-                (last[0] + room, last[1] + high / 2),
-                (turn, last[1] + high / 2),
-                (turn, y + high / 2),
-                (x - 3, y + high / 2),
-            ]
-        )
-    )
-    return svg(4 * room + 3 * gap + 40, top + 3 * high + 2 * 26 + 20, "The stages of kpipe", parts)
+            parts.append(label(middle, y + 24, title, weight=600, size=14, center=True))
+            for line, text in enumerate(lines):
+                parts.append(label(middle, y + 42 + 18 * line, text, size=12.5, center=True))
+
+    def across(start: tuple[int, int], end: tuple[int, int]) -> str:
+        """From the right side of a box to the left side of one in the next column."""
+        (x0, y0), (x1, y1) = at[start], at[end]
+        turn, y0, y1 = x0 + room + gap / 2, y0 + high / 2, y1 + high / 2
+        return arrow((x0 + room, y0), (turn, y0), (turn, y1), (x1 - 3, y1))
+
+    def back(start: tuple[int, int], end: tuple[int, int]) -> str:
+        """From below a box to the top of one a row further down."""
+        (x0, y0), (x1, y1) = at[start], at[end]
+        turn, x0, x1 = y0 + high + between / 2, x0 + room / 2, x1 + room / 2
+        return arrow((x0, y0 + high), (x0, turn), (x1, turn), (x1, y1 - 3))
+
+    parts += [across((0, 1), (1, 0))]
+    parts += [across((1, row), (2, row)) for row in range(3)]
+    parts += [back((2, row), (1, row + 1)) for row in range(2)]
+    parts += [across((2, 2), (3, 1))]
+    height = top + 3 * high + 2 * between + 20
+    return svg(4 * room + 3 * gap + 40, height, "The stages of kpipe", parts)
 
 
 def box(x: float, y: float, width: float, height: float) -> str:
@@ -170,18 +138,20 @@ def label(
     *,
     size: float,
     weight: int = 400,
-    anchor: str = "start",
+    center: bool = False,
     color: str = INK,
 ) -> str:
+    anchor = "middle" if center else "start"
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' {FONT} font-size='{size}' font-weight='{weight}' "
         f"text-anchor='{anchor}' fill='{color}'>{escape(text)}</text>"
     )
 
 
-def arrow(points: list[tuple[float, float]]) -> str:
+def arrow(*points: tuple[float, float]) -> str:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f"<path d='M{path}' fill='none' stroke='{ACCENT}' stroke-width='1.8' marker-end='url(#tip)'/>"
+    look = f"fill='none' stroke='{ACCENT}' stroke-width='1.8' marker-end='url(#tip)'"
+    return f"<path d='M{path}' {look}/>"
 
 
 def svg(width: float, height: float, title: str, parts: list[str]) -> str:
@@ -190,8 +160,9 @@ def svg(width: float, height: float, title: str, parts: list[str]) -> str:
         f"<path d='M0 0L8 4L0 8z' fill='{ACCENT}'/></marker></defs>"
     )
     head = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' role='img'>"
-        f"<title>{escape(title)}</title><rect width='100%' height='100%' fill='#fff'/>"
+        "<svg xmlns='http://www.w3.org/2000/svg' role='img' "
+        f"viewBox='0 0 {width:.0f} {height:.0f}'><title>{escape(title)}</title>"
+        "<rect width='100%' height='100%' fill='#fff'/>"
     )
     return "\n".join([head, tip, *parts, "</svg>"]) + "\n"
 

@@ -1,5 +1,6 @@
 """Docstrings may describe two arguments on one line (`width, height: of the frames`): for the site
-each gets a line of its own, which is what the docstrings' parser knows."""
+each gets a line of its own, which is what the docstrings' parser knows.
+"""
 
 from __future__ import annotations
 

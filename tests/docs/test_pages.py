@@ -66,7 +66,7 @@ def run(page: str, folder: Path, notes: tuple[str, ...]) -> None:
             code = "\n" * (block.line - 1) + block.code
             with warnings.catch_warnings():
                 warnings.simplefilter("error", DeprecationWarning)
-                exec(compile(code, DOCS / page, "exec"), names)  # noqa: S102
+                exec(compile(code, DOCS / page, "exec"), names)
             continue
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.code],
@@ -82,9 +82,7 @@ def run(page: str, folder: Path, notes: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("page", RUNNING)
-def test_what_a_page_shows_runs(
-    page: str, reader: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_page_shows_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
     run(page, reader, ("",))
 

@@ -17,8 +17,8 @@ import numpy as np
 from kpipe.batch.journal import Done
 from kpipe.batch.sources import ANNOTATED, CROPS, STATE, is_address, read_content
 from kpipe.errors import ImageError, OutputError, ReadError, WriteError
-from kpipe.formats.jsonl import error_to_json, to_json
-from kpipe.formats.records import inside
+from kpipe.formats.jsonl import to_json
+from kpipe.formats.records import error_record, inside
 from kpipe.media.images import Photo, encode, read_photo
 from kpipe.utils.files import display_name, write_file
 
@@ -180,7 +180,7 @@ class PhotoWorker:
         return Done(
             task.id,
             task.name,
-            to_json(faces),
+            to_json(faces.to_dict()),
             len(faces),
             size=size,
             mtime=mtime,
@@ -225,7 +225,7 @@ def failed(task: Task, reason: str, *, again: bool = False) -> Done:
     return Done(
         task.id,
         task.name,
-        error_to_json(task.name, reason),
+        to_json(error_record(task.name, reason)),
         error=reason,
         again=again,
         size=task.size,

@@ -252,6 +252,8 @@ def _write_parts(
     photo: Photo, faces: Faces, pts: Path | None, crops: Path | None, outputs: OutputGuard
 ) -> None:
     """One file a face: PHOTO.pts or, of several faces, PHOTO_1.pts, PHOTO_2.pts …"""
+    import numpy as np
+
     from kpipe.formats.pts import to_pts
     from kpipe.media.images import encode
     from kpipe.rendering.draw import face_picture
@@ -262,7 +264,8 @@ def _write_parts(
     for index, (name, face) in enumerate(zip(names, faces)):
         if pts is not None:
             outputs.claim(pts / f"{name}.pts")
-            write_file(pts / f"{name}.pts", to_pts(face).encode())
+            points = np.round(face.points.astype(np.float64), 3)
+            write_file(pts / f"{name}.pts", to_pts(points).encode())
         if crops is not None:
             outputs.claim(crops / f"{name}.jpg")
             picture = encode(face_picture(photo.image, faces, index), ".jpg")

@@ -190,7 +190,7 @@ class Session:
         self._number = frame.number
         self._shown.append(time.monotonic())
         if self._json is not None:
-            self._json.write(to_json(faces) + "\n")
+            self._json.write(to_json(faces.to_dict()) + "\n")
             self._json.flush()
         if self._writer is not None:
             self._record(frame, faces)
@@ -271,7 +271,8 @@ class Session:
         path = self._free("snapshot", ".jpg")
         try:
             write_file(path, encode(faces.render(frame.image, self._style), ".jpg"))
-            write_file(path.with_suffix(".json"), f"{to_json(faces.at(path.name))}\n".encode())
+            line = to_json(faces.at(path.name).to_dict()) + "\n"
+            write_file(path.with_suffix(".json"), line.encode())
         except KpipeError as problem:
             self._tell(str(problem))
             return

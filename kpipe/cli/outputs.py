@@ -101,17 +101,18 @@ class Tables:
         from kpipe.formats import csv, jsonl
 
         if self.json is not None:
-            self.json.write(jsonl.to_json(faces) + "\n")
+            self.json.write(jsonl.to_json(faces.to_dict()) + "\n")
             self.json.flush()
-        if self.csv is not None:
-            self.csv.write(csv.rows(faces))
+        if self.csv is not None and faces:
+            self.csv.write(csv.rows_of_record(faces.to_dict(), self.scheme))
             self.csv.flush()
 
     def add_error(self, name: str, reason: str) -> None:
         from kpipe.formats import jsonl
+        from kpipe.formats.records import error_record
 
         if self.json is not None:
-            self.json.write(jsonl.error_to_json(name, reason) + "\n")
+            self.json.write(jsonl.to_json(error_record(name, reason)) + "\n")
             self.json.flush()
 
 

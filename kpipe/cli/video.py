@@ -217,7 +217,7 @@ class Results:
         self._frames += 1
         self._tracks |= {face.track for face in faces if face.track is not None}
         if self._json is not None:
-            self._json.write(to_json(faces) + "\n")
+            self._json.write(to_json(faces.to_dict()) + "\n")
         if self._plot is not None:
             self._plot[1].add(faces)
         if self._chips is not None:

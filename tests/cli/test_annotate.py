@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpipe.datasets.pts import read_pts
 from kpipe.detectors.haar import opencv_data
+from kpipe.formats.pts import read_pts
 from tests.conftest import GROUP, PATIENCE, ROOT, Run
 
 

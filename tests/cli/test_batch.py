@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from kpipe import read_image
-from kpipe.datasets.pts import read_pts
+from kpipe.formats.pts import read_pts
 from tests.conftest import GROUP, PATIENCE, PORTRAIT, Run, wait_for
 
 FAST = ("--min-face", "0.3", "--tilt", "upright")

@@ -2,7 +2,7 @@
 
     python docs/floors.py
 
-The floors come from the import contract in .importlinter, what a package is for from the first
+The floors come from the import contract in pyproject.toml, what a package is for from the first
 sentence of its docstring, and the crops' sizes from `kpipe.networks.stages`. The tests compare the
 files with what this script would draw.
 """
@@ -11,24 +11,31 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import textwrap
-from configparser import ConfigParser
 from html import escape
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parent.parent
-CONTRACT = "importlinter:contract:floors"
 
 INK, PALE, LINE, ACCENT = "#1f2933", "#f3f7f7", "#9fb3b3", "#00796b"
 FONT = "font-family='system-ui, sans-serif'"
 
 
-def floors(contract: Path) -> list[list[str]]:
-    """The packages of each floor, from the top one down."""
-    parser = ConfigParser()
-    parser.read(contract, encoding="utf-8")
-    layers = parser[CONTRACT]["layers"].split("\n")
-    return [re.findall(r"\w+", layer) for layer in layers if layer.strip()]
+def floors(project: Path) -> list[list[str]]:
+    """The packages of each floor, from the top one down.
+
+    Args:
+        project: pyproject.toml, whose first contract of layers has the floors.
+    """
+    contracts = tomllib.loads(project.read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    return [re.findall(r"kpipe\.(\w+)", layer) for layer in layers]
 
 
 def purpose(package: str) -> str | None:
@@ -41,10 +48,10 @@ def purpose(package: str) -> str | None:
     return None
 
 
-def floors_svg(contract: Path) -> str:
+def floors_svg(project: Path) -> str:
     """The house: one floor a row, its packages beside each other."""
     width, height, left, gap = 960, 44, 20, 6
-    known = [[name for name in floor if purpose(name) is not None] for floor in floors(contract)]
+    known = [[name for name in floor if purpose(name) is not None] for floor in floors(project)]
     rows = [row for row in known if row]
     parts = []
     for number, row in enumerate(rows):
@@ -168,7 +175,7 @@ def svg(width: float, height: float, title: str, parts: list[str]) -> str:
 
 
 def main() -> None:
-    (ROOT / "docs" / "floors.svg").write_text(floors_svg(ROOT / ".importlinter"), "utf-8")
+    (ROOT / "docs" / "floors.svg").write_text(floors_svg(ROOT / "pyproject.toml"), "utf-8")
     (ROOT / "docs" / "stages.svg").write_text(stages_svg(), "utf-8")
 
 

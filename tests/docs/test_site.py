@@ -96,14 +96,14 @@ def test_the_pages_of_other_folders_keep_their_links(site: Path) -> None:
 def test_a_picture_is_what_the_code_says_now(picture: str) -> None:
     floors = script("floors")
     drawn = {
-        "floors.svg": lambda: floors.floors_svg(ROOT / ".importlinter"),
+        "floors.svg": lambda: floors.floors_svg(ROOT / "pyproject.toml"),
         "stages.svg": floors.stages_svg,
     }[picture]()
     assert (DOCS / picture).read_text("utf-8") == drawn, "run `python docs/floors.py`"
 
 
 def test_every_package_has_its_floor() -> None:
-    floors = script("floors").floors(ROOT / ".importlinter")
+    floors = script("floors").floors(ROOT / "pyproject.toml")
     placed = {name for floor in floors for name in floor}
     parts = {path.stem for path in (ROOT / "kpipe").iterdir() if path.suffix in ("", ".py")}
     folders = {name for name in parts if (ROOT / "kpipe" / name / "__init__.py").exists()}

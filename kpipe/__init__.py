@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from kpipe import _deprecated
 
 if TYPE_CHECKING:
+    from kpipe.apps.annotate import annotate
+    from kpipe.apps.video import process_video
     from kpipe.detectors.haar import HaarDetector
     from kpipe.detectors.proposals import ProposalDetector
     from kpipe.detectors.yunet import YuNetDetector
@@ -56,6 +58,8 @@ __all__ = [
     "Tracker",
     "TrackerOptions",
     "YuNetDetector",
+    "annotate",
+    "process_video",
     "read_image",
     "render",
 ]
@@ -86,6 +90,8 @@ _HOME = {
     "Tracker": "tracking.tracker",
     "Style": "rendering.draw",
     "render": "rendering.draw",
+    "annotate": "apps.annotate",
+    "process_video": "apps.video",
 }
 
 _deprecated.install()

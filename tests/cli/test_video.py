@@ -298,6 +298,7 @@ def test_wrong_usage(kpipe: Run, tmp_path: Path, arguments: tuple[str, ...], mes
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4"]
 
 
+@pytest.mark.slow
 def test_control_c_leaves_a_playable_file(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", pictures(8) * 200, sound="aac")
     command = [sys.executable, "-m", "kpipe", "video", "film.mp4", "--json", "faces.jsonl", "-q"]

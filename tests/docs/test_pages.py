@@ -108,7 +108,7 @@ def test_each_block_has_a_language_and_what_does_not_run_says_why(page: str) -> 
             assert len(reason.split()) >= 3, f"{page}, line {block.line}: no reason"
 
 
-@pytest.mark.parametrize("page", [*PAGES, "../CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
 def test_every_command_of_a_page_has_the_options_it_is_given(page: str) -> None:
     for block in blocks(DOCS / page):
         if block.language == "sh":

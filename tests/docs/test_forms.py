@@ -31,6 +31,5 @@ def test_git_checks_what_make_lint_checks() -> None:
     called = [program[0] for program in programs]
     assert called[0] == "ruff" and "mypy" in called
     for program in programs:
-        if program[0] in ("ruff", "mypy"):
-            words = [word for word in program if word != "."]
-            assert any(entry.startswith(".venv/bin/" + " ".join(words)) for entry in entries), words
+        words = " ".join(word for word in program if word != ".")
+        assert any(entry.startswith(f".venv/bin/{words}") for entry in entries), words

@@ -123,7 +123,9 @@ def check(words: list[str], where: str) -> None:
     while hasattr(command, "commands"):
         assert rest and rest[0] in command.commands, f"{where}: no such command"
         command = command.commands[rest.pop(0)]
-    known = {"-h", "--help"}.union(*(parameter.opts for parameter in command.params))
+    known = {"-h", "--help"}.union(
+        *(each.opts for each in command.params if not getattr(each, "hidden", False))
+    )
     for word in rest:
         if word.startswith("-") and word != "-":
             assert word in known, f"{where}: no option {word}"

@@ -1,4 +1,4 @@
-"""The formats of pictures and videos that are read: closed lists, whatever Pillow and FFmpeg know."""
+"""The formats of pictures and videos that are read: closed lists, whatever libraries can do."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 from kpipe.errors import ImageError
 from kpipe.media.formats import HEIF_BRANDS, PICTURE_FORMATS, UNREAD
 from kpipe.media.limits import PIXEL_SETTING, check_memory, setting
-from kpipe.media.pixels import SIGNIFICANT_BITS, highest, strips
+from kpipe.media.pixels import SIGNIFICANT_BITS, STRIP_PIXELS, highest, strips
 
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes of a pixel as Pillow keeps it, by mode; 4 in all other modes."""
@@ -25,6 +25,9 @@ STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16
 DECODER_BYTES = {"JPEG": 6, "MPO": 6, "WEBP": 12, "AVIF": 12, "HEIF": 12, "JPEG2000": 16, "TIFF": 4}
 """Bytes of a pixel that the decoder of a format needs besides, at most: the coefficients of a
 progressive JPEG, the canvases of WebP, the 32-bit samples of JPEG 2000."""
+
+DEEP_BYTES = 8
+"""Bytes of a pixel of 16 bits a color and alpha, which `_scale_twelve_bits` decodes."""
 
 RESULT_BYTES = 3
 """Bytes of a pixel of the result, RGB."""
@@ -83,7 +86,6 @@ def decode(content: bytes, name: str) -> Decoded:
         raise ImageError(f"{name}: empty")
     try:
         picture = _open(content, name)
-        check_memory(needed_memory(picture, len(content)), *picture.size, name)
         deep = _is_deep_color(picture)
         reason = _load(picture)
         if reason is not None:
@@ -158,12 +160,16 @@ def _scale_twelve_bits(picture: Image.Image, content: bytes) -> None:
             return
         if values.shape[1::-1] != picture.size:
             return
-        scaled = np.minimum(values, TWELVE_BITS)
-        scaled = cv2.convertScaleAbs(scaled, alpha=255 / TWELVE_BITS)
-        if values.shape[2] == 4:
-            scaled[..., 3] = np.asarray(values[..., 3] // 256, np.uint8)
-        colors = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        picture.im = Image.fromarray(cv2.cvtColor(scaled, colors)).convert(picture.mode).im
+        rows = max(STRIP_PIXELS // picture.width, 1)
+        for top in range(0, picture.height, rows):
+            part = values[top : top + rows]
+            scaled = np.minimum(part, TWELVE_BITS)
+            scaled = cv2.convertScaleAbs(scaled, alpha=255 / TWELVE_BITS)
+            if part.shape[2] == 4:
+                scaled[..., 3] = np.asarray(part[..., 3] // 256, np.uint8)
+            colors = cv2.COLOR_BGR2RGB if part.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+            strip = Image.fromarray(cv2.cvtColor(scaled, colors)).convert(picture.mode)
+            picture.paste(strip, (0, top))
 
 
 def _significant_bits(content: bytes) -> int | None:
@@ -173,6 +179,7 @@ def _significant_bits(content: bytes) -> int | None:
 
 
 def _open(content: bytes, name: str) -> Image.Image:
+    """A picture that is not decoded yet, of a format that is read and not too large."""
     formats: tuple[str, ...] = PICTURE_FORMATS
     if content[4:12] in HEIF_BRANDS:
         try:
@@ -187,7 +194,9 @@ def _open(content: bytes, name: str) -> Image.Image:
     if os.environ.get(PIXEL_SETTING):
         # Pillow refuses pictures of twice as many pixels.
         Image.MAX_IMAGE_PIXELS = round(setting(PIXEL_SETTING, 0.0) * 1e6 / 2)
-    return Image.open(io.BytesIO(content), formats=[f for f in formats if _known(f)])
+    picture = Image.open(io.BytesIO(content), formats=[f for f in formats if _known(f)])
+    check_memory(needed_memory(picture, len(content)), *picture.size, name)
+    return picture
 
 
 def _known(format_: str) -> bool:
@@ -230,6 +239,8 @@ def needed_memory(picture: Image.Image, size: int) -> int:
     """
     stored = STORED_BYTES.get(picture.mode, 4)
     decoder = DECODER_BYTES.get(picture.format or "", 0)
+    if _is_deep_color(picture):
+        decoder = max(decoder, DEEP_BYTES)
     return picture.width * picture.height * (stored + decoder + RESULT_BYTES) + 2 * size
 
 
@@ -257,7 +268,7 @@ def _rescue(content: bytes, name: str) -> Decoded | None:
     """
     try:
         picture = _rescued(content, name)
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     except Exception:  # as in `_load`
         return None
@@ -286,8 +297,7 @@ def _partial(content: bytes, name: str) -> Image.Image:
     picture.load_prepare()
     if picture.mode in MISSING:
         picture.im.paste(MISSING[picture.mode], (0, 0, *picture.im.size))
-    with suppress(Exception):
-        picture.load()
+    _load(picture)
     # With no tile left to be decoded, Pillow takes the picture for loaded.
     picture.tile = []
     return picture
@@ -302,7 +312,7 @@ def _padded_webp(content: bytes, name: str) -> Image.Image:
     size = int.from_bytes(content[4:8], "little") + 8
     share = len(content) / size
     if share < LEAST_SHARE:
-        raise ImageError(f"{name}: less than half of it is there")
+        raise ImageError(f"{name}: incomplete picture: less than half of it is there")
     picture = _open(content.ljust(size, b"\0"), name)
     picture.load()
     width, height = picture.size

@@ -172,6 +172,32 @@ def test_reading_takes_no_more_memory_than_the_header_lets_expect(
     assert int(done.stdout) < expected + (24 << 20)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in other units")
+def test_deep_color_that_is_brightened_takes_no_more_memory_either(tmp_path: Path) -> None:
+    import cv2
+
+    deep = np.full((4000, 5000, 3), 3000, np.uint16)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    assert cv2.imwrite(str(tmp_path / "small.png"), deep[:64, :64])
+    (tmp_path / "deep.png").rename(tmp_path / "large")
+    (tmp_path / "small.png").rename(tmp_path / "small")
+    with Image.open(tmp_path / "large") as opened:
+        expected = needed_memory(opened, (tmp_path / "large").stat().st_size)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert int(done.stdout) < expected + (24 << 20)
+
+
+def test_a_cut_webp_that_is_too_large_is_not_decoded_either(
+    photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = cut(photo, "WEBP", 0.8, quality=90)
+    monkeypatch.setenv("KPIPE_MAX_MEMORY_GB", "0.0005")
+    with pytest.raises(ImageError, match="KPIPE_MAX_MEMORY_GB raises it"):
+        read_photo(content)
+
+
 def test_the_largest_picture_of_any_format_fits_the_default() -> None:
     for mode in ("RGB", "RGBA", "CMYK", "F"):
         for format_ in ("JPEG", "WEBP", "JPEG2000", "TIFF", "AVIF", "PNG"):

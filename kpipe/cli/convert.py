@@ -33,7 +33,14 @@ def convert(
     to: Annotated[
         str | None, typer.Option(metavar=NAMES, help="Format of TO, if its ending does not say.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace TO if it exists.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            "-f",
+            help="Replace TO if it exists; of a folder, the files that are written alone.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
 ) -> None:
     """Convert results between formats, and say what the new one cannot hold."""
@@ -59,7 +66,7 @@ def convert(
             require("batch", "pyarrow")
         _check_paths(source, target, to_folder=names[1] == "pts", force=force)
         reader, writer = (load_format(name) for name in names)
-        lost = writer.write(target, map(counted, reader.read(source)))
+        lost = writer.write(target, map(counted, reader.read(source)), replace=force)
     except KpipeError as problem:
         error(str(problem))
         raise typer.Exit(1) from None
@@ -79,11 +86,15 @@ def _check_paths(source: Path, target: Path, *, to_folder: bool, force: bool) ->
 
     if not source.exists():
         raise FormatError(f"{display_name(source)}: no such file or folder")
-    if os.path.realpath(source) == os.path.realpath(target):
+    read, written = (Path(os.path.realpath(path)) for path in (source, target))
+    # Files of a folder are read one after another, while others are written.
+    among = source.is_dir() and read in written.parents and os.path.lexists(target)
+    if read == written or among or (to_folder and written in read.parents and source.is_dir()):
         raise FormatError(f"{display_name(target)}: is what is read; name another file")
     if target.is_file() and to_folder:
         raise FormatError(f"{display_name(target)}: is a file; .pts files need a folder")
     if target.is_dir() and not to_folder:
         raise FormatError(f"{display_name(target)}: is a folder; name a file in it")
-    if not force and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+    filled = any(target.iterdir()) if target.is_dir() else os.path.lexists(target)
+    if filled and not force:
         raise FormatError(f"{display_name(target)}: exists; --force replaces it")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kpipe.errors import FormatError, KpipeError
+from kpipe.errors import FormatError, KpipeError, reason_of
 
 NAMES = "jsonl|csv|parquet|coco|dlib|pts"
 """The formats of `kpipe.formats.FORMATS`, which is slow to import for a line of help."""
@@ -38,7 +38,7 @@ def convert(
         typer.Option(
             "--force",
             "-f",
-            help="Replace TO if it exists; of a folder, the files that are written alone.",
+            help="Replace what exists; in a folder, the .pts files that are written.",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
@@ -69,6 +69,9 @@ def convert(
         lost = writer.write(target, map(counted, reader.read(source)), replace=force)
     except KpipeError as problem:
         error(str(problem))
+        raise typer.Exit(1) from None
+    except OSError as problem:  # a name that is too long, a folder that must not be read
+        error(f"{display_name(problem.filename or source)}: {reason_of(problem)}")
         raise typer.Exit(1) from None
     if not quiet:
         for what, number in lost.items():

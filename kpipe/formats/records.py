@@ -18,7 +18,6 @@ Records from files go through `checked_record`, those from JSON through `parse_r
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -293,9 +292,7 @@ def _is_plain(value: Any, depth: int) -> bool:
     if isinstance(value, dict):
         parts = value.items()
         return depth > 0 and all(is_text(k) and _is_plain(part, depth - 1) for k, part in parts)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return _is_whole(value, -MAX_INTEGER, MAX_INTEGER)
+    return type(value) in (int, float) and -MAX_INTEGER <= value <= MAX_INTEGER
 
 
 def is_text(value: Any) -> bool:

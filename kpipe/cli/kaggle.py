@@ -340,16 +340,13 @@ def train_kaggle15(data: list[Path], output: Path, options: dict[str, Any]) -> N
 
 
 def _print_metrics(metrics: dict[str, Metrics]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from kpipe.cli.console import print_table
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("pixels of 96")
-    for name in ("RMSE", "MAE", "accuracy (same coordinate largest)"):
-        grid.add_column(name, justify="right")
-    for name, (rmse, mae, accuracy) in metrics.items():
-        grid.add_row(name, f"{rmse:.3f}", f"{mae:.3f}", f"{accuracy:.1%}")
-    Console(width=110).print(grid)
+    rows = [
+        (name, f"{rmse:.3f}", f"{mae:.3f}", f"{accuracy:.1%}")
+        for name, (rmse, mae, accuracy) in metrics.items()
+    ]
+    print_table(("pixels of 96", "RMSE", "MAE", "accuracy (same coordinate largest)"), rows)
 
 
 def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
-"""CSV: one row a face, and one row for each photograph without faces.
+r"""CSV: one row a face, and one row for each photograph without faces.
 
-A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula. Names and reasons
-that do are written with `./` before them, which names the same file; `read` takes it off again.
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula. Names that do are
+written with `./` before them, which names the same file; in reasons the character is written as an
+escape, `\u003d` for `=`. `read` takes both back.
 """
 
 from __future__ import annotations
@@ -39,10 +40,19 @@ FRAME = ("frame", "time", *(f"{part}_openness" for part in Openness._fields), "b
 TRAILING = ("track", "width", "height", "error", *FRAME, "warning")
 """The columns after the points; files of older versions lack some."""
 
-FORMULA = re.compile(r"(?:\./)*\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""The beginning of a text that spreadsheets take for a formula, their full-width forms included, or
-that looks like one that `guarded` has changed.
+FORMULA = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+"""What spreadsheets take for the beginning of a formula, the full-width forms included."""
+
+NAME = re.compile(rf"(?:\./)*\s*[{FORMULA}]")
+"""A name that is a formula, or that looks like one that `guarded` has changed."""
+
+REASON = re.compile(rf"(^\s*|[;\t\r\n]\s*)([{FORMULA}])")
+"""Where formulas begin in a reason. Spreadsheets of some countries end cells at `;`, and then see
+the quotes of the first cell alone.
 """
+
+ESCAPE = re.compile(r"\\u(00(?:3d|2b|2d|40|5c)|ff(?:1d|0b|0d|20))")
+"""The escapes of the characters of `FORMULA` and of the backslash."""
 
 QUOTED = re.compile(r'[",;\t\r\n]|^\s|\s$')
 """What makes quotes necessary. Spreadsheets of some countries end cells at `;`."""
@@ -61,7 +71,7 @@ def rows_of_record(record: Record, scheme: Scheme) -> str:
     """
     if not record["faces"]:
         blank = [""] * (len(LEADING) - 1 + 3 * len(scheme) + 1)
-        error, warning = (guarded(record.get(name) or "") for name in ("error", "warning"))
+        error, warning = (guarded_reason(record.get(name) or "") for name in ("error", "warning"))
         photo = (*map(record.get, ("width", "height")), error, *map(record.get, FRAME_PARTS))
         empty = [""] * (len(FRAME) - len(FRAME_PARTS))
         return line([guarded(record["image"]), *blank, *photo, *empty, warning])
@@ -84,15 +94,26 @@ def _cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text
 
 
-def guarded(text: str) -> str:
-    """A name or reason as no spreadsheet takes it for a formula."""
-    return f"./{text}" if FORMULA.match(text) else text
+def guarded(name: str) -> str:
+    """A name as no spreadsheet takes it for a formula; it still names the same file."""
+    return f"./{name}" if NAME.match(name) else name
 
 
-def unguarded(text: str) -> str:
-    """The inverse of `guarded`; texts that it would not have changed are left alone."""
-    rest = text.removeprefix("./")
-    return rest if rest != text and FORMULA.match(rest) else text
+def unguarded(name: str) -> str:
+    """The inverse of `guarded`; names that it would not have changed are left alone."""
+    rest = name.removeprefix("./")
+    return rest if rest != name and NAME.match(rest) else name
+
+
+def guarded_reason(text: str) -> str:
+    r"""A reason or warning as no spreadsheet takes a part of it for a formula: `\u003d` for `=`."""
+    text = ESCAPE.sub(r"\\u005cu\1", text)
+    return REASON.sub(lambda match: f"{match[1]}\\u{ord(match[2]):04x}", text)
+
+
+def unguarded_reason(text: str) -> str:
+    """The inverse of `guarded_reason`."""
+    return ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -159,7 +180,7 @@ def _face_row(record: Record, number: int, face: dict[str, Any], count: int) -> 
             record.get("time"),
             *(openness.get(part) for part in Openness._fields),
             {True: "true", False: "false", None: ""}[face.get("blink")],
-            guarded(record.get("warning") or ""),
+            guarded_reason(record.get("warning") or ""),
         ]
     )
 
@@ -231,7 +252,7 @@ def _record(rows: list[dict[str, str]], scheme: Scheme) -> Record:
     time = None if photo["time"] is None else float(str(photo["time"]))
     image = unguarded(rows[0]["image"])
     error, warning = (
-        None if photo[name] is None else unguarded(str(photo[name]))
+        None if photo[name] is None else unguarded_reason(str(photo[name]))
         for name in ("error", "warning")
     )
     return photo_record(image, width, height, faces, error, scheme.name, frame, time, warning)

@@ -19,9 +19,9 @@ from kpipe.formats.records import (
     FACE_PARTS,
     Record,
     checked_record,
+    document_pieces,
     face_record,
     photo_record,
-    read_document,
     results_file,
     scheme_of,
 )
@@ -47,7 +47,6 @@ def load(path: Path) -> list[ElementTree.Element]:
     Raises:
         FormatError: the file cannot be read, is not XML, declares entities, or is beyond a limit.
     """
-    content = read_document(path)
     name = display_name(path)
     images = _Images(name)
     parser = expat.ParserCreate()
@@ -55,7 +54,9 @@ def load(path: Path) -> list[ElementTree.Element]:
     parser.StartElementHandler = images.start
     parser.EndElementHandler = images.end
     try:
-        parser.Parse(content, True)
+        for piece in document_pieces(path):
+            parser.Parse(piece, False)
+        parser.Parse(b"", True)
     except FormatError:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:

@@ -344,10 +344,21 @@ def read_document(path: Path) -> bytes:
     Raises:
         FormatError: it cannot be read, or is larger than the limit.
     """
+    return b"".join(document_pieces(path))
+
+
+def document_pieces(path: Path) -> Iterator[bytes]:
+    """The content of a file that has to be read whole, a megabyte at a time.
+
+    Raises:
+        FormatError: it cannot be read, or is larger than the limit.
+    """
+    size = 0
     with reading(path, "rb") as stream:
-        content: bytes = stream.read(DOCUMENT.value + 1)
-    DOCUMENT.check(len(content), display_name(path))
-    return content
+        while piece := stream.read(2**20):
+            size += len(piece)
+            DOCUMENT.check(size, display_name(path))
+            yield piece
 
 
 @contextmanager

@@ -41,11 +41,11 @@ def read_boxes(path: Path) -> dict[str, NDArray[np.float64]]:
     count = 0
     try:
         for row in _coco_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
+            RECORDS.check(count := count + 1, display_name(path))
             each = boxes.setdefault(row.image, [])
             if row.box is None:
                 continue
             x0, y0, x1, y1 = row.box
-            RECORDS.check(count := count + 1, display_name(path))
             # The comparison is false for NaN.
             within = all(abs(value) <= MAX_NUMBER for value in row.box)
             if not (within and x1 > x0 and y1 > y0):
@@ -124,12 +124,7 @@ def _coco_rows(path: Path) -> Iterator[_Row]:
         yield _Row("images", image["file_name"], None)
     for number, annotation in enumerate(document.annotations, 1):
         where = f"annotation {number}"
-        try:
-            box = [float(value) for value in coco.corners(annotation)]
-        except (KeyError, ValueError):
-            raise FormatError(
-                f"{display_name(path)}, {where}: `bbox` is not x, y, width, height"
-            ) from None
+        box = coco.box_of(annotation, f"{display_name(path)}, {where}")
         yield _Row(where, document.name_of(annotation), box)
 
 

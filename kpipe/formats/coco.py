@@ -127,6 +127,22 @@ def corners(annotation: dict[str, Any]) -> list[float]:
     return [x, y, round(x + width, 6), round(y + height, 6)]
 
 
+def box_of(annotation: dict[str, Any], where: str) -> list[float]:
+    """x0, y0, x1, y1 (pixels) of an annotation's `bbox`, see `corners`.
+
+    Args:
+        annotation: of a `Document`.
+        where: file and annotation, for the message.
+
+    Raises:
+        FormatError: it has no `bbox`, or not one of four numbers.
+    """
+    try:
+        return corners(annotation)
+    except (KeyError, ValueError):
+        raise FormatError(f"{where}: `bbox` is not x, y, width, height") from None
+
+
 def read(path: Path) -> Iterator[Record]:
     """The records of a file, one an image; annotations without a face's keypoints are left out.
 

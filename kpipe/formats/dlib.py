@@ -82,6 +82,7 @@ class _Images:
         self._name = name
         self._open: list[str] = []
         self._boxes = 0
+        self._box: ElementTree.Element | None = None
 
     def refuse_entity(self, *_: object) -> None:
         raise FormatError(f"{self._name}: not dlib's XML of faces (it declares entities)")
@@ -92,18 +93,19 @@ class _Images:
             reason = f"more than {MAX_DEPTH} elements inside each other"
             raise FormatError(f"{self._name}: not dlib's XML of faces ({reason})")
         if tag == "image":
+            RECORDS.check(len(self.images) + self._boxes + 1, self._name)
             self.images.append(ElementTree.Element(tag, attributes))
+            self._box = None
         elif tag == "box" and "image" in self._open:
-            ElementTree.SubElement(self.images[-1], tag, attributes)
+            self._box = ElementTree.SubElement(self.images[-1], tag, attributes)
             self._boxes += 1
+            RECORDS.check(len(self.images) + self._boxes, self._name)
             FACES.check(len(self.images[-1]), f"{self._name}, image {len(self.images)}")
-        elif tag == "part" and "box" in self._open and "image" in self._open:
-            box = self.images[-1][-1]
-            ElementTree.SubElement(box, tag, attributes)
-            if len(box) > MAX_PARTS:
+        elif tag == "part" and "box" in self._open and self._box is not None:
+            ElementTree.SubElement(self._box, tag, attributes)
+            if len(self._box) > MAX_PARTS:
                 where = f"{self._name}, image {len(self.images)}"
                 raise FormatError(f"{where}: more than {MAX_PARTS} parts of a box")
-        RECORDS.check(len(self.images) + self._boxes, self._name)
 
     def end(self, _: str) -> None:
         self._open.pop()

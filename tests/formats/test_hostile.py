@@ -209,6 +209,31 @@ def test_hostile_xml(tmp_path: Path, content: str, message: str) -> None:
     assert message in refused(load_format("dlib"), tmp_path / "f.xml")
 
 
+def test_elements_in_wrong_places_are_passed_over(tmp_path: Path) -> None:
+    tags = ("image", "box", "part", "images")
+    dice = random.Random(7)
+    for _ in range(400):
+        opened = [dice.choice(tags) for _ in range(dice.randint(1, 12))]
+        text = "".join(
+            f"<{tag} file='a' name='0' x='1' y='1' left='1' top='1' width='9' height='9'>"
+            + (f"</{tag}>" if dice.random() < 0.5 else "")
+            for tag in opened
+        )
+        stack: list[str] = []
+        for piece in text.replace("><", ">\n<").split("\n"):
+            tag = piece.strip("</>").split(" ")[0]
+            if piece.startswith("</"):
+                stack.pop()
+            else:
+                stack.append(tag)
+        text += "".join(f"</{tag}>" for tag in reversed(stack))
+        (tmp_path / "f.xml").write_text(f"<dataset>{text}</dataset>")
+        try:
+            list(load_format("dlib").read(tmp_path / "f.xml"))
+        except FormatError as error:
+            assert "points on a face" in str(error) or "faces of" in str(error)
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [

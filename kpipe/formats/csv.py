@@ -88,6 +88,12 @@ def line(values: Iterable[Any]) -> str:
     return ",".join(map(_cell, values)) + "\n"
 
 
+def reason_line(cells: Iterable[str]) -> str:
+    """A line of CSV of a name and a reason, neither of which is a formula."""
+    name, *reasons = cells
+    return line([guarded(name), *map(guarded_reason, reasons)])
+
+
 def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
     # Not `csv.writer`: it leaves `;` unquoted, and `a;=1` would be a formula in a cell of its own.

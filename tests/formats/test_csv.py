@@ -139,3 +139,24 @@ def test_names_of_older_files_are_read_as_they_are(tmp_path: Path, portrait_face
     for name in ("=1.jpg", "-1.jpg", "./a.jpg"):
         (tmp_path / "b.csv").write_text(text.replace("n.jpg", name))
         assert [r["image"] for r in csv_format.read(tmp_path / "b.csv")] == [name]
+
+
+def test_rows_of_errors_are_no_formulas() -> None:
+    assert csv_format.reason_line(("image", "reason")) == "image,reason\n"
+    text = csv_format.reason_line(("=1.jpg", "=1.jpg: empty;=2"))
+    assert text == './=1.jpg,"\\u003d1.jpg: empty;\\u003d2"\n'
+
+
+def test_a_photograph_of_a_job_is_no_formula_in_its_tables(tmp_path: Path) -> None:
+    from kpipe.batch.tables import GrowingTable
+
+    record = '{"image": "=1.jpg", "error": "=1.jpg: empty", "faces": []}'
+    for kind in ("csv", "errors"):
+        table = GrowingTable(tmp_path / f"{kind}.csv", kind)
+        (tmp_path / kind).mkdir()
+        table.begin([record], tmp_path / kind)
+        table.add([record])
+        table.close()
+    assert [r["image"] for r in csv_format.read(tmp_path / "csv.csv")] == ["=1.jpg"] * 2
+    lines = (tmp_path / "errors.csv").read_text().splitlines()
+    assert lines == ["image,reason", *["./=1.jpg,\\u003d1.jpg: empty"] * 2]

@@ -178,16 +178,17 @@ def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dic
             lost["times of frames"] += "time" in record
         name = inside(record["image"])
         frame = f"_frame{record['frame']}" if "frame" in record else ""
-        names = _names((name.rpartition(".")[0] or name) + frame, len(record["faces"]))
-        if any(hash(n) in taken for n in names):
-            names = _names(name + frame, len(record["faces"]))
-            if any(hash(n) in taken for n in names):
+        folder, slash, last = name.rpartition("/")
+        stem = folder + slash + (last.rpartition(".")[0] or last)
+        targets = _targets(path, stem + frame, len(record["faces"]))
+        if any(_key(target) in taken for target in targets):
+            targets = _targets(path, name + frame, len(record["faces"]))
+            if any(_key(target) in taken for target in targets):
                 raise FormatError(
                     f"{display_name(name)}: would have the same files as another photograph"
                 )
-        for file, face in zip(names, record["faces"]):
-            taken.add(hash(file))
-            target = result_path(path, file, ".pts")
+        for target, face in zip(targets, record["faces"]):
+            taken.add(_key(target))
             check_new(target, replace)
             with atomic_file(target) as stream:
                 stream.write(to_pts(face["points"]))
@@ -197,5 +198,12 @@ def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dic
     return {what: count for what, count in lost.items() if count}
 
 
-def _names(stem: str, count: int) -> list[str]:
-    return [stem] if count == 1 else [f"{stem}_{index + 1}" for index in range(count)]
+def _targets(folder: Path, stem: str, count: int) -> list[Path]:
+    """The files of a photograph's faces."""
+    names = [stem] if count == 1 else [f"{stem}_{index + 1}" for index in range(count)]
+    return [result_path(folder, name, ".pts") for name in names]
+
+
+def _key(target: Path) -> int:
+    """What two paths of one file have in common, on Windows whatever their case."""
+    return hash(os.path.normcase(target))

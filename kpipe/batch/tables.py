@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kpipe.errors import BatchError, reason_of
-from kpipe.formats.csv import header, line, rows_of_record
+from kpipe.formats.csv import header, rows_of_record
+from kpipe.formats.csv import reason_line as line
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import display_name
 

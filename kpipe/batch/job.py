@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from kpipe.batch import exports
 from kpipe.batch.archives import open_archive
@@ -214,6 +215,9 @@ class _Job:
         try:
             for batch in batches:
                 waiting += [answer for _, answer in batch if isinstance(answer, PhotoResult)]
+                for task, _ in batch:
+                    if task.saved is not None:
+                        Path(task.saved).unlink(missing_ok=True)
                 now = time.monotonic()
                 if waiting and (now - last > COMMIT_EVERY or len(waiting) >= COMMIT_COUNT):
                     taken, waiting = waiting, []
@@ -264,8 +268,9 @@ class _Job:
             yield from self._archive_tasks(archive)
 
     def _archive_tasks(self, path: str) -> Iterator[Task]:
-        # The parent reads archives, because most can only be read from beginning to end.
+        # The parent saves these members one by one, because each archive is read only once.
         pending = self._journal.pending_members(path)
+        folder = temporary_folder(self._folder)
         try:
             with open_archive(path) as members:
                 for member in members:
@@ -273,7 +278,8 @@ class _Job:
                         continue
                     task = _task(pending.pop(member.name))
                     try:
-                        yield task._replace(content=member.read())
+                        saved = member.save(folder, self._options.largest)
+                        yield task._replace(saved=str(saved))
                     except ReadError as error:
                         self._commit([unread(task, str(error))])
         except SourceError as error:
@@ -350,7 +356,10 @@ class _Job:
         if options.sheet:
             from kpipe.batch.contact_sheet import write_sheet
 
-            write_sheet(self._folder / SHEET, self._journal, options.pipeline, options.pictures)
+            write_sheet(
+                self._folder / SHEET, self._journal, options.pipeline, options.pictures,
+                options.largest,
+            )  # fmt: skip
         return lost
 
     def result(self, seconds: float, complete: bool, lost: dict[str, dict[str, int]]) -> JobResult:
@@ -364,10 +373,10 @@ class _Job:
 
 def _task(pending: Pending) -> Task:
     photo = pending.photo
-    content = None if photo.member is None else b""
     return Task(
-        pending.id, photo.name, photo.place, content, photo.size, photo.mtime, pending.digest
-    )
+        pending.id, photo.name, photo.place, None, photo.size, photo.mtime, pending.digest,
+        offset=photo.offset,
+    )  # fmt: skip
 
 
 def _count(number: int, noun: str) -> str:

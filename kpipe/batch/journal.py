@@ -45,8 +45,8 @@ COLUMNS = {
 
 FOUND = """
 CREATE TEMP TABLE found (
-    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, place BLOB NOT NULL, member TEXT,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0
+    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, place BLOB NOT NULL, member BLOB,
+    size INTEGER NOT NULL, mtime INTEGER NOT NULL, offset INTEGER, done INTEGER NOT NULL DEFAULT 0
 )
 """
 """The photographs that this run found. Temporary tables lie on disk outside the journal."""
@@ -126,6 +126,7 @@ class Journal:
                 None if p.member is None else os.fsencode(p.member),
                 _storable(p.size),
                 _storable(p.mtime),
+                _storable(p.offset),
             )
             for p in photos
         )
@@ -133,8 +134,8 @@ class Journal:
             self._base.execute("BEGIN")
             for row in rows:
                 added = self._base.execute(
-                    "INSERT OR IGNORE INTO found (name, place, member, size, mtime) "
-                    "VALUES (?, ?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO found (name, place, member, size, mtime, offset) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
                     row,
                 )
                 repeated += 1 - added.rowcount
@@ -190,14 +191,20 @@ class Journal:
         ]
 
     def pending(self, archive: str | None = None) -> Iterator[Pending]:
-        """The photographs without a valid result, by name: the files, or those of one archive."""
-        where = "member IS NULL" if archive is None else "place = :archive"
+        """The photographs without a valid result, by name.
+
+        Args:
+            archive: whose members without a place in it are meant; None for all other photographs.
+        """
+        where = "(member IS NULL OR offset IS NOT NULL)"
+        if archive is not None:
+            where = f"NOT {where} AND place = :archive"
         last: bytes = b""
         while True:
             # In chunks, so that results can be written meanwhile and memory stays small.
             with self._errors():
                 rows = self._base.execute(
-                    f"""SELECT found.id, found.name, place, member, found.size, found.mtime,
+                    f"""SELECT found.id, found.name, place, member, found.size, found.mtime, offset,
                         CASE WHEN {VALID} AND error IS NULL THEN digest END
                     FROM found LEFT JOIN results USING (name)
                     WHERE NOT done AND {where} AND found.name > :last
@@ -215,14 +222,15 @@ class Journal:
             last = rows[-1][1]
 
     def pending_members(self, archive: str) -> dict[str, Pending]:
-        """The photographs of one archive without a valid result, by their name in it."""
+        """Those of `pending` in one archive, by their name in it."""
         return {str(p.photo.member): p for p in self.pending(archive)}
 
     def archives(self) -> list[str]:
-        """The archives that hold photographs without a valid result."""
+        """The archives for `pending`."""
         with self._errors():
             rows = self._base.execute(
-                "SELECT DISTINCT place FROM found WHERE NOT done AND member IS NOT NULL"
+                "SELECT DISTINCT place FROM found WHERE NOT done AND member IS NOT NULL "
+                "AND offset IS NULL"
             ).fetchall()
         return [os.fsdecode(place) for (place,) in rows]
 
@@ -316,7 +324,7 @@ class Journal:
             chosen = [id_ for place, (id_,) in enumerate(ids) if place in places]
             rows = [
                 self._base.execute(
-                    "SELECT name, place, member, found.size, found.mtime, record "
+                    "SELECT name, place, member, found.size, found.mtime, offset, record "
                     "FROM found JOIN results USING (name) WHERE found.id = ?",
                     (id_,),
                 ).fetchone()
@@ -365,9 +373,11 @@ class Journal:
         return BatchError(f"{display_name(self._path)}: {reason}")
 
 
-def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> InputPhoto:
+def _photo(
+    name: bytes, place: bytes, member: bytes | None, size: int, mtime: int, offset: int | None
+) -> InputPhoto:
     inside = None if member is None else os.fsdecode(member)
-    return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime)
+    return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime, offset)
 
 
 def _storable(number: int | None) -> int | None:

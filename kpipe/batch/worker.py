@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kpipe.batch.archives import read_member
 from kpipe.batch.layout import annotated_name, crop_name, temporary_folder
-from kpipe.batch.reading import read_content
+from kpipe.batch.reading import LARGEST_FILE, read_content
 from kpipe.batch.remote import is_address
 from kpipe.batch.types import PhotoResult, PictureOptions, Task
 from kpipe.errors import ImageError, OutputError, ReadError, WriteError, reason_of
@@ -58,18 +59,21 @@ class PhotoWorker:
     Args:
         pipeline: how faces are found; its `threads` is ignored, each worker runs on one core.
         pictures: which pictures are written.
+        largest: bytes of a photograph's file at most.
 
     Raises:
         ModelError, CascadeError: a file cannot be used.
         ValueError: no detector has that name.
     """
 
-    def __init__(self, pipeline: PipelineOptions, pictures: PictureOptions) -> None:
+    def __init__(
+        self, pipeline: PipelineOptions, pictures: PictureOptions, largest: int = LARGEST_FILE
+    ) -> None:
         from kpipe.utils.opencv import cv2
 
         cv2.setNumThreads(1)
         _keep_freed_memory()
-        self._pictures = pictures
+        self._pictures, self._largest = pictures, largest
         self._pipeline = replace(pipeline, threads=1).build()
 
     def __call__(self, task: Task) -> PhotoResult:
@@ -79,7 +83,7 @@ class PhotoWorker:
             OutputError: results cannot be written, neither this one nor the next.
         """
         try:
-            task, content = _read(task)
+            task, content = _read(task, self._largest)
         except ReadError as error:
             return unread(task, str(error))
         except MemoryError:
@@ -145,7 +149,7 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-def _read(task: Task) -> tuple[Task, bytes]:
+def _read(task: Task, largest: int = LARGEST_FILE) -> tuple[Task, bytes]:
     """The task with the size and time of its file as it was read, and the content.
 
     Raises:
@@ -153,7 +157,11 @@ def _read(task: Task) -> tuple[Task, bytes]:
     """
     if task.content is not None:
         return task, task.content
-    content, size, mtime = read_content(task.place)
+    if task.saved is not None:
+        return task, read_content(task.saved, largest).content
+    if task.offset is not None:
+        return task, read_member(task.place, task.offset, task.size, task.mtime, largest)
+    content, size, mtime = read_content(task.place, largest)
     # An address has no time of its own here: that of the scan counts.
     return (task if is_address(task.place) else task._replace(size=size, mtime=mtime)), content
 
@@ -183,8 +191,12 @@ def unread(task: Task, reason: str) -> PhotoResult:
     return failed(task, reason, retry=True)
 
 
-def thumbnail(task: Task) -> bytes:
+def thumbnail(task: Task, largest: int = LARGEST_FILE) -> bytes:
     """A small picture (JPEG) of a photograph with the faces of its record.
+
+    Args:
+        task: with a record.
+        largest: bytes of a photograph's file at most.
 
     Raises:
         ImageError, ReadError: the photograph cannot be read.
@@ -192,7 +204,7 @@ def thumbnail(task: Task) -> bytes:
     from kpipe.structures.faces import Faces
     from kpipe.utils.opencv import cv2
 
-    _, content = _read(task)
+    _, content = _read(task, largest)
     photo = read_photo(content, display_name(task.name))
     faces = Faces.from_dict(json.loads(task.thumbnail or ""))
     scale = THUMBNAIL / max(photo.image.shape[:2])

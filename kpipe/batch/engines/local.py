@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpipe.batch.reading import LARGEST_FILE
 from kpipe.batch.types import Answer, PictureOptions, Task
 from kpipe.batch.worker import PhotoWorker, failed, thumbnail
 from kpipe.errors import EngineError, OutputError, reason_of
@@ -57,6 +58,7 @@ class LocalEngine:
         workers: number of processes.
         time_limit: seconds that a photograph may take.
         memory: bytes that a worker may hold, None for no limit (only Linux has one).
+        largest: bytes of a photograph's file at most.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class LocalEngine:
         workers: int,
         time_limit: float = 60.0,
         memory: int | None = None,
+        largest: int = LARGEST_FILE,
     ) -> None:
-        self._worker_arguments = (pipeline, pictures, memory)
+        self._worker_arguments = (pipeline, pictures, memory, largest)
         self._count = workers
         self._time_limit = time_limit
         self._failed_starts = 0
@@ -188,7 +191,11 @@ class _Worker:
     """
 
     def __init__(
-        self, pipeline: PipelineOptions, pictures: PictureOptions, memory: int | None
+        self,
+        pipeline: PipelineOptions,
+        pictures: PictureOptions,
+        memory: int | None,
+        largest: int,
     ) -> None:
         self.tasks: deque[Task] = deque()
         self.since, self.busy = time.monotonic(), 0.0
@@ -197,7 +204,9 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, pipeline, pictures, memory, os.getpid()), daemon=True
+            target=_serve,
+            args=(theirs, pipeline, pictures, memory, largest, os.getpid()),
+            daemon=True,
         )
         # The terminal sends Ctrl-C to the whole process group, but only the parent should react. A
         # child inherits blocked signals from its first moment on. (multiprocessing unblocks SIGINT
@@ -288,13 +297,14 @@ def _serve(
     pipeline: PipelineOptions,
     pictures: PictureOptions,
     memory: int | None,
+    largest: int,
     parent: int,
 ) -> None:
     """The main function of a worker process: answers tasks until its pipe closes."""
     _die_with(parent)
     _silence_output()
     try:
-        worker = PhotoWorker(pipeline, pictures)
+        worker = PhotoWorker(pipeline, pictures, largest)
     except Exception as error:
         pipe.send(EngineError(reason_of(error)))
         return
@@ -308,15 +318,15 @@ def _serve(
             return
         answer: Any
         try:
-            answer = worker(task) if task.thumbnail is None else _thumbnail(task)
+            answer = worker(task) if task.thumbnail is None else _thumbnail(task, largest)
         except OutputError as error:
             answer = error
         pipe.send(answer)
 
 
-def _thumbnail(task: Task) -> bytes | None:
+def _thumbnail(task: Task, largest: int) -> bytes | None:
     try:
-        return thumbnail(task)
+        return thumbnail(task, largest)
     except Exception:  # the contact sheet leaves this photograph out
         return None
 

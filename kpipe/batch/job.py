@@ -27,7 +27,7 @@ from kpipe.batch.layout import (
     temporary_folder,
 )
 from kpipe.batch.sources import Scan, is_list
-from kpipe.batch.tables import GrowingTable
+from kpipe.batch.tables import GrowingTable, has_warning
 from kpipe.batch.types import (
     Answer,
     Engine,
@@ -113,6 +113,7 @@ class _Job:
         self._folder = options.results
         self._unreadable: list[tuple[str, str]] = []
         self._totals, self._kept = Totals(0, 0, 0, 0, 0), 0
+        self._warnings = 0
         self._tables: list[GrowingTable] = []
         # Wrong inputs are reported before anything is written.
         self._scan = Scan(options.inputs, options.selection, options.results, self._cannot_read)
@@ -235,6 +236,7 @@ class _Job:
             return
         self._journal.add(results, self._remove_replaced)
         records = [self._journal.record(r.name) if r.unchanged else r.record for r in results]
+        self._warnings += sum(map(has_warning, records))
         for table in self._tables:
             table.add(records)
         # Counted here, because the journal would take longer to count than the work takes.
@@ -251,7 +253,7 @@ class _Job:
             errors=len(problems),
         )
         self._totals = Totals(*(a + b for a, b in zip(self._totals, added)))
-        self._report(problems)
+        self._report(problems + tuple(r.warning for r in results if r.warning is not None))
 
     def _report(self, problems: tuple[str, ...] = ()) -> None:
         totals = self._totals
@@ -335,6 +337,7 @@ class _Job:
 
     def _open_tables(self) -> None:
         """Starts the tables that grow with the job from the journal."""
+        self._warnings = sum(map(has_warning, self._journal.records()))
         files = {"errors": ERRORS, "jsonl": FILES["jsonl"], "csv": FILES["csv"]}
         for kind, file in files.items():
             if kind == "errors" or kind in self._options.formats:
@@ -364,7 +367,9 @@ class _Job:
 
     def result(self, seconds: float, complete: bool, lost: dict[str, dict[str, int]]) -> JobResult:
         totals = self._journal.totals()
-        return JobResult(totals, self._kept, seconds, complete, len(self._unreadable), lost)
+        return JobResult(
+            totals, self._kept, seconds, complete, len(self._unreadable), lost, self._warnings
+        )
 
     def write_summary(self, result: JobResult) -> None:
         unreadable = [name for name, _ in self._unreadable]

@@ -103,10 +103,16 @@ def _csv_rows(record: str) -> str:
 
 def _error_row(record: str) -> str:
     # Most records are large and no errors: a search is quicker than parsing them.
-    if '"error": ' not in record:
+    if '"error": ' not in record and not has_warning(record):
         return ""
     values = json.loads(record)
-    return line((values["image"], values["error"])) if "error" in values else ""
+    reason = values.get("error", values.get("warning"))
+    return "" if reason is None else line((values["image"], reason))
+
+
+def has_warning(record: str) -> bool:
+    """Whether a record, as a line of JSON, has a `warning`; in text its quotes are escaped."""
+    return '"warning": ' in record
 
 
 KINDS: dict[str, tuple[str, Callable[[str], str]]] = {

@@ -97,6 +97,7 @@ class PhotoResult(NamedTuple):
         retry: whether the next run tries again although the photograph has not changed.
         size, mtime, digest: of the photograph as it was read; None if it could not be read.
         unchanged: the content is that of the journal's record, which stays; `record` is empty.
+        warning: what is missing of it, or None.
     """
 
     id: int
@@ -109,6 +110,7 @@ class PhotoResult(NamedTuple):
     mtime: int | None = None
     digest: bytes | None = None
     unchanged: bool = False
+    warning: str | None = None
 
 
 Answer = PhotoResult | bytes | None
@@ -167,6 +169,7 @@ class JobResult(NamedTuple):
         complete: False if the run was stopped.
         unreadable: number of folders, lists and archives that could not be read.
         lost: what a format could not hold and how often, by format.
+        warnings: number of photographs that are cut short and were done as far as they go.
     """
 
     totals: Totals
@@ -175,6 +178,7 @@ class JobResult(NamedTuple):
     complete: bool
     unreadable: int
     lost: dict[str, dict[str, int]]
+    warnings: int = 0
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class PhotoWorker:
             return result._replace(unchanged=True)
         try:
             photo = read_photo(content, display_name(task.name))
-            faces = self._pipeline(photo.image).at(task.name)
+            faces = replace(self._pipeline(photo.image).at(task.name), warning=photo.warning)
             self._write_pictures(photo, faces)
         except OutputError:
             raise
@@ -108,7 +108,10 @@ class PhotoWorker:
         # OpenCV and ONNX Runtime raise errors of their own: one photograph must not end the job.
         except Exception as error:
             return failed(task, reason_of(error))
-        return result._replace(record=to_json(faces.to_dict()), faces=len(faces))
+        result = result._replace(record=to_json(faces.to_dict()), faces=len(faces))
+        if photo.warning is None:
+            return result
+        return result._replace(warning=f"{display_name(task.name)}: {photo.warning}")
 
     def _write_pictures(self, photo: Photo, faces: Faces) -> None:
         options, name = self._pictures, str(faces.path)

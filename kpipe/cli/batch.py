@@ -124,7 +124,8 @@ def batch(
     """Find the faces in all photographs of folders, archives and lists, on all cores.
 
     Stopped or killed at any moment, the same command goes on where it was; run again, it does what
-    is new or has changed. Exit code 1 if a photograph failed: errors.csv has the reasons.
+    is new or has changed. Exit code 1 if a photograph failed or is cut short: errors.csv has the
+    reasons.
     """
     from kpipe.batch.types import JobOptions, PictureOptions, Selection
     from kpipe.options import PipelineOptions
@@ -295,5 +296,5 @@ def _report(result: JobResult, output: Path, quiet: bool) -> None:
                 dropped = ", ".join(f"{count} {what}" for what, count in lost.items())
                 say(f"{name} holds none of these: {dropped}")
         say(f"results in {display_name(output)}")
-    if totals.errors or result.unreadable:
+    if totals.errors or result.unreadable or result.warnings:
         raise typer.Exit(1)

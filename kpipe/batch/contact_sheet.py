@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from kpipe.batch.archives import open_archive
 from kpipe.batch.engines.local import LocalEngine
 from kpipe.batch.journal import Journal
-from kpipe.batch.layout import temporary_folder
+from kpipe.batch.layout import SHEET, OwnResults, temporary_file, temporary_folder
 from kpipe.batch.reading import LARGEST_FILE
 from kpipe.batch.types import InputPhoto, PictureOptions, Task
 from kpipe.batch.worker import THUMBNAIL
@@ -36,7 +36,8 @@ PAPER, INK = (250, 250, 250), (60, 60, 60)
 
 
 def write_sheet(
-    path: Path,
+    results: Path,
+    own: OwnResults,
     journal: Journal,
     pipeline: PipelineOptions,
     pictures: PictureOptions,
@@ -45,27 +46,30 @@ def write_sheet(
     """Draws photographs with faces, spread evenly over the job, with their boxes and landmarks.
 
     Args:
-        path: of the sheet, a JPEG file.
+        results: the results folder.
+        own: its entries.
         journal: of the job, with all results.
         pipeline, pictures, largest: those of the job.
 
     Raises:
         EngineError: workers do not start.
-        WriteError: the file cannot be written.
+        BatchError, WriteError: the file cannot be written.
     """
     sample = journal.sample(COLUMNS * ROWS)
     thumbnails: dict[str, bytes] = {}
     # In workers, because here too a photograph can need any time and memory.
     workers = min(2, max(len(sample), 1))
     with LocalEngine(pipeline, pictures, workers, largest=largest) as engine:
-        for batch in engine.run(_tasks(sample, temporary_folder(path.parent), largest)):
+        for batch in engine.run(_tasks(sample, temporary_folder(results), largest)):
             thumbnails |= {task.name: jpeg for task, jpeg in batch if isinstance(jpeg, bytes)}
             for task, _ in batch:
                 if task.saved is not None:
                     Path(task.saved).unlink(missing_ok=True)
     content = io.BytesIO()
     _arrange(thumbnails).save(content, "JPEG", quality=90)
-    write_file(path, content.getvalue())
+    fresh = temporary_file(results)
+    write_file(fresh, content.getvalue())
+    own.place(fresh, SHEET)
 
 
 def _arrange(thumbnails: dict[str, bytes]) -> Image.Image:

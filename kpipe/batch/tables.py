@@ -13,6 +13,17 @@ from kpipe.formats.csv import header, line, rows_of_record
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import display_name
 
+FLAGS = (
+    os.O_WRONLY
+    | os.O_APPEND
+    # A link that takes the file's place is not followed.
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    # Windows would change line ends.
+    | getattr(os, "O_BINARY", 0)
+)
+"""How a table is opened; not every system has every flag."""
+
 
 class GrowingTable:
     """A text file that grows by whole lines. If a write fails, the half line is cut off again.
@@ -39,12 +50,12 @@ class GrowingTable:
         """
         fresh = temporary / self._path.name
         with self._errors():
-            with fresh.open("wb") as stream:
+            with fresh.open("xb") as stream:
                 stream.write(_bytes(self._head))
                 for record in records:
                     stream.write(_bytes(self._lines(record)))
             fresh.replace(self._path)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, FLAGS)
 
     def add(self, records: Iterable[str]) -> None:
         """Adds records, given as lines of JSON.

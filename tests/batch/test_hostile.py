@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -139,3 +141,86 @@ def test_odd_values_and_names_in_archives_cost_no_run(tmp_path: Path, small_phot
     said, _ = measured(tmp_path, *inputs[:3], "-o", "out", "--render")
     said, _ = measured(tmp_path, *inputs[:3], "-o", "out", "--render")
     assert " 0 done now" in said
+
+
+def digest(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_of_the_user_are_never_replaced(tmp_path: Path, small_photo: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    small_photo.rename(photos / "a.jpg")
+    before = digest(photos)
+    measured(tmp_path, "photos", "-o", "out")
+    out = tmp_path / "out"
+    (out / "annotated").symlink_to(photos)
+    said, _ = measured(tmp_path, "photos", "-o", "out", "--render")
+    assert "out/annotated: exists and is no result of kpipe batch" in said
+    (out / "annotated").unlink()
+    for name, option in (
+        ("sheet.jpg", ("--sheet",)),
+        ("faces.parquet", ("--format", "parquet")),
+        ("faces.csv", ("--format", "csv")),
+        ("faces.json", ("--format", "coco")),
+    ):
+        (out / name).write_text("precious")
+        said, _ = measured(tmp_path, "photos", "-o", "out", *option)
+        assert f"out/{name}: exists and is no result of kpipe batch; move it away" in said
+        assert (out / name).read_text() == "precious"
+    (out / "pts").mkdir()
+    (out / "pts/mine.pts").write_text("precious")
+    said, _ = measured(tmp_path, "photos", "-o", "out", "--format", "pts")
+    assert "out/pts: exists" in said and (out / "pts/mine.pts").read_text() == "precious"
+    assert digest(photos) == before
+
+
+def test_a_link_among_the_pictures_costs_the_picture(tmp_path: Path, small_photo: Path) -> None:
+    photos = tmp_path / "photos/deep"
+    photos.mkdir(parents=True)
+    small_photo.rename(photos / "a.jpg")
+    before = digest(photos)
+    measured(tmp_path, "photos", "-o", "out")
+    out = tmp_path / "out"
+    (out / "crops").mkdir()
+    measured(tmp_path, "photos", "-o", "other", "--render")
+    shutil.rmtree(tmp_path / "other/annotated/deep")
+    (tmp_path / "other/annotated/deep").symlink_to(photos)
+    # Done again with other options, and then gone: neither touches what lies behind the link.
+    said, _ = measured(tmp_path, "photos", "-o", "other", "--render", "--min-score", 0.5)
+    assert "deep/a.jpg: its annotated picture: not written, because a folder in its path" in said
+    assert digest(photos) == before
+    assert len(json.loads((tmp_path / "other/faces.jsonl").read_text())["faces"]) == 1
+    (photos / "a.jpg").rename(photos / "b.jpg")
+    shutil.copy(photos / "b.jpg", tmp_path / "photos/c.jpg")
+    (photos / "a.jpg").write_text("precious")
+    said, _ = measured(tmp_path, "photos", "-o", "other", "--render", "--exclude", "a.jpg")
+    said, _ = measured(tmp_path, "photos", "-o", "other", "--render", "--exclude", "a.jpg")
+    assert (photos / "a.jpg").read_text() == "precious"
+
+
+def test_a_picture_that_cannot_be_written_costs_the_picture(
+    tmp_path: Path, small_photo: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    longest = "a" * 251 + ".jpg"
+    tree = "樹" * 80 + ".jpg"
+    for name in (longest, tree):
+        shutil.copy(small_photo, tmp_path / "photos" / name)
+    arguments = ("photos", "-o", "out", "--render", "--crops", "square")
+    said, _ = measured(tmp_path, *arguments)
+    out = tmp_path / "out"
+    reason = f"{longest}: its crop 1: cannot be written (File name too long)"
+    assert reason in said.replace("\n", "")
+    found = {r["image"]: r for r in map(json.loads, (out / "faces.jsonl").read_text().splitlines())}
+    assert [len(found[name]["faces"]) for name in (longest, tree)] == [1, 1]
+    assert "File name too long" in found[longest]["warning"] and "warning" not in found[tree]
+    with (out / "errors.csv").open() as stream:
+        assert [row["image"] for row in csv.DictReader(stream)] == [longest]
+    assert (out / "annotated" / longest).is_file() and (out / "annotated" / tree).is_file()
+    assert [p.name for p in (out / "crops").iterdir()] == [f"{tree}_1.jpg"]
+    assert list(temporary_folder(out).iterdir()) == []
+    again = subprocess.run(
+        [sys.executable, "-m", "kpipe", "batch", *arguments, *FAST], cwd=tmp_path, check=False
+    )
+    assert again.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -141,11 +142,9 @@ def test_a_folder_that_cannot_be_read_is_reported_and_counted(names: Path, tmp_p
 def test_the_photographs_of_a_vanished_archive_fail_and_the_rest_goes_on(
     names: Path, tmp_path: Path
 ) -> None:
-    import zipfile
-
-    path = names / "x.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("in.jpg", b"")
+    path = names / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("in.jpg"))
 
     class Removing(OneByOne):
         def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
@@ -160,7 +159,7 @@ def test_the_photographs_of_a_vanished_archive_fail_and_the_rest_goes_on(
     result = run(options, Removing(), input_error=problems.append)
     assert result.complete and result.totals.errors == 2 and result.unreadable == 1
     errors = (tmp_path / "out/errors.csv").read_text()
-    assert "x.zip/in.jpg: cannot be taken from the archive any more" in errors
+    assert "x.tar.gz/in.jpg: cannot be taken from the archive any more" in errors
 
 
 def test_a_missing_network_is_an_error_before_anything_is_written(

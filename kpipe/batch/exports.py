@@ -13,6 +13,7 @@ from kpipe.batch.layout import FILES, SUMMARY, OwnResults, temporary_file, tempo
 from kpipe.batch.tables import KINDS
 from kpipe.batch.types import JobResult
 from kpipe.formats import Record, load_format
+from kpipe.formats.records import checked_record
 from kpipe.utils.files import display_name, write_file
 
 
@@ -52,8 +53,10 @@ def export(
 
 def _records(journal: Journal) -> Iterator[Record]:
     for line in journal.records():
-        record: Record = json.loads(line)
-        yield record
+        record = json.loads(line)
+        yield checked_record(
+            record, f"the record of {display_name(record['image'])} in the journal"
+        )
 
 
 def _write_folder(name: str, folder: Path, records: Iterator[Record], shard: int) -> dict[str, int]:

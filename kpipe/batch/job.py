@@ -157,6 +157,10 @@ class _Job:
         """Finds the photographs, and which of them have a valid result."""
         repeated = self._journal.add_found(self._until_stopped(self._scan))
         self._journal.mark_valid(self._options.compare == "content", self._options.retry)
+        damaged = self._journal.drop_damaged()
+        if damaged:
+            photographs = _count(damaged, "photograph")
+            self._notice(f"doing {photographs} again: the journal's record is damaged")
         if self._scan.skipped:
             self._notice(f"skipped {_count(self._scan.skipped, 'file')}: not an image, or excluded")
         if repeated:

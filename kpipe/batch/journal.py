@@ -59,6 +59,19 @@ VALID = (
 
 DAMAGED = "damaged; remove it to begin anew"
 
+SHAPE = """
+    typeof(name) = 'blob' AND typeof(options) = 'integer' AND typeof(record) = 'blob'
+    AND typeof(faces) = 'integer' AND faces BETWEEN 0 AND 1000000
+    AND typeof(drawn) IN ('text', 'null') AND typeof(cropped) IN ('text', 'null')
+    AND typeof(size) IN ('integer', 'null') AND typeof(mtime) IN ('integer', 'null')
+    AND typeof(digest) IN ('blob', 'null') AND typeof(error) IN ('text', 'null')
+    AND again IN (0, 1) AND instr(name, x'00') = 0
+"""
+"""The condition on a result to be one that this module can have written."""
+
+LARGEST_RECORD = 64 << 20
+"""Bytes of a line of JSON. One with 4,000 faces has 14 MB."""
+
 CHUNK = 500
 """Pending photographs read at a time."""
 
@@ -91,6 +104,7 @@ class Journal:
                 for statement in TABLES.split(";"):
                     self._base.execute(statement)
                 self._check_form()
+                self._drop_misshapen()
                 self._options_id = self._intern(json.dumps(key.options, sort_keys=True))
                 self._base.execute("COMMIT")
                 self._base.execute(FOUND)
@@ -101,16 +115,28 @@ class Journal:
     def _check_form(self) -> None:
         for table, columns in COLUMNS.items():
             rows = self._base.execute(f"PRAGMA table_info({table})")
-            if {row[1] for row in rows} != columns:
+            if {row[1] for row in rows} != columns or self._has_programs():
                 raise self._error(
                     "a journal of another version of kpipe; remove it to start over, or choose "
                     "another folder for the results"
                 )
 
+    def _has_programs(self) -> bool:
+        """Whether the database has triggers or views, which could do anything."""
+        rows = self._base.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        return rows.fetchone() is not None
+
+    def _drop_misshapen(self) -> None:
+        """Deletes results with values that this class never writes: a disk can lose bits."""
+        self._base.execute(f"DELETE FROM results WHERE NOT ifnull({SHAPE}, 0)")
+        self._base.execute("DELETE FROM options WHERE typeof(content) != 'text'")
+
     def _intern(self, content: str) -> int:
         """The id of an options row, which is added if there is none."""
         self._base.execute("INSERT OR IGNORE INTO options (content) VALUES (?)", (content,))
         row = self._base.execute("SELECT id FROM options WHERE content = ?", (content,)).fetchone()
+        if row is None:  # the index has the row, the table has lost it
+            raise self._error(DAMAGED)
         return int(row[0])
 
     def close(self) -> None:
@@ -160,6 +186,34 @@ class Journal:
                 {**self._parameters, "retry": retry, "content": content},
             )
 
+    def drop_damaged(self) -> int:
+        """Deletes the results whose record cannot be read; their photographs are done again.
+
+        Returns:
+            Their number.
+        """
+        damaged = []
+        with self._errors():
+            rows = self._base.execute(
+                "SELECT found.id, found.name, faces, record FROM found JOIN results USING (name)"
+            )
+            for id_, name, faces, content in rows:
+                try:
+                    record = json.loads(_decompressed(content))
+                    whole = record["image"] == os.fsdecode(name)
+                    whole = whole and [type(face) for face in record["faces"]] == [dict] * faces
+                except (zlib.error, ValueError, TypeError, KeyError, RecursionError):
+                    whole = False
+                if not whole:
+                    damaged.append((id_, name))
+            self._base.execute("BEGIN")
+            self._base.executemany(
+                "UPDATE found SET done = 0 WHERE id = ?", [d[:1] for d in damaged]
+            )
+            self._base.executemany("DELETE FROM results WHERE name = ?", [d[1:] for d in damaged])
+            self._base.execute("COMMIT")
+        return len(damaged)
+
     def outdated(self) -> tuple[int, list[str]]:
         """How many photographs have a result made with other options, and which options differ.
 
@@ -173,12 +227,16 @@ class Journal:
             ).fetchone()
             if not row[0]:
                 return 0, []
-            content, drawn, cropped = self._base.execute(
+            found = self._base.execute(
                 "SELECT content, drawn, cropped FROM results JOIN options ON options.id = options "
                 "WHERE results.rowid = ?",
                 row[1:],
             ).fetchone()
-        before = {**json.loads(content)}
+        content, drawn, cropped = found or ("", None, None)
+        try:
+            before = {**json.loads(content)}
+        except (ValueError, TypeError, RecursionError):
+            return row[0], ["the options of an earlier run, which cannot be read"]
         after = {**self._key.options}
         if self._key.drawn is not None:
             before["annotated pictures"], after["annotated pictures"] = drawn, self._key.drawn
@@ -287,7 +345,7 @@ class Journal:
                 "SELECT record FROM found JOIN results USING (name) WHERE done ORDER BY found.name"
             )
             for (record,) in rows:
-                yield zlib.decompress(record).decode()
+                yield _decompressed(record)
 
     def drop_gone(self) -> list[tuple[str, int]]:
         """Deletes the results with pictures whose photographs this run has not found.
@@ -307,7 +365,7 @@ class Journal:
             row = self._base.execute(
                 "SELECT record FROM results WHERE name = ?", (os.fsencode(name),)
             ).fetchone()
-        return zlib.decompress(row[0]).decode()
+            return _decompressed(None if row is None else row[0])
 
     def sample(self, count: int) -> list[tuple[InputPhoto, str]]:
         """At most `count` photographs with faces, spread evenly over all names, with records."""
@@ -330,7 +388,7 @@ class Journal:
                 ).fetchone()
                 for id_ in chosen
             ]
-        return [(_photo(*photo), zlib.decompress(record).decode()) for *photo, record in rows]
+            return [(_photo(*photo), _decompressed(record)) for *photo, record in rows]
 
     def totals(self) -> Totals:
         """Counts over the photographs of this run."""
@@ -355,18 +413,18 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except zlib.error:
+        except (zlib.error, UnicodeDecodeError):
             raise self._error(DAMAGED) from None
         except sqlite3.Error as error:
             reason = str(error)
             if "locked" in reason:
                 reason = "another job is writing to this folder; wait for it or choose another"
-            elif "not a database" in reason or "malformed" in reason:
-                reason = DAMAGED
             elif "full" in reason or "disk I/O" in reason:
                 reason = f"cannot be written ({reason}); make room and run the same command again"
             elif "readonly" in reason or "unable to open" in reason:
                 reason = f"cannot be written ({reason})"
+            else:  # malformed pages, text that is none, a schema of nonsense …
+                reason = DAMAGED
             raise self._error(reason) from None
 
     def _error(self, reason: str) -> BatchError:
@@ -378,6 +436,21 @@ def _photo(
 ) -> InputPhoto:
     inside = None if member is None else os.fsdecode(member)
     return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime, offset)
+
+
+def _decompressed(content: object) -> str:
+    """The text of a record.
+
+    Raises:
+        zlib.error, UnicodeDecodeError: it is damaged.
+    """
+    if not isinstance(content, bytes):
+        raise zlib.error("no record")
+    decoder = zlib.decompressobj()
+    text = decoder.decompress(content, LARGEST_RECORD)
+    if not decoder.eof:
+        raise zlib.error("cut, or too large")
+    return text.decode()
 
 
 def _storable(number: int | None) -> int | None:

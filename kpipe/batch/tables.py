@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kpipe.errors import BatchError, reason_of
 from kpipe.formats.csv import header, line, rows_of_record
+from kpipe.formats.records import checked_record
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import display_name
 
@@ -109,7 +110,9 @@ def _json_line(record: str) -> str:
 
 
 def _csv_rows(record: str) -> str:
-    return rows_of_record(json.loads(record), IBUG68)
+    values = json.loads(record)
+    where = f"the record of {display_name(values['image'])} in the journal"
+    return rows_of_record(checked_record(values, where), IBUG68)
 
 
 def _error_row(record: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import secrets
 import stat
 import time
@@ -41,6 +42,10 @@ PREFIX = ".kpipe-"
 """Of the names of temporary files."""
 
 
+TEMPORARY = re.compile(r"\.kpipe-(?:([0-9]{1,9})(?:-[0-9a-f]+)?|[0-9a-f]{16})(?:\.\w{1,8})?")
+"""Their names, with the number of the process or without."""
+
+
 def temporary_beside(path: Path) -> Path:
     """A new name in a file's folder, for its content until it is complete.
 
@@ -57,13 +62,14 @@ def remove_stale(folder: Path) -> None:
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            number = entry.name.removeprefix(PREFIX).partition("-")[0].partition(".")[0]
-            if not entry.name.startswith(PREFIX) or not number.isdecimal():
+            temporary = TEMPORARY.fullmatch(entry.name)
+            if temporary is None:
                 continue
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 old = time.time() - status.st_mtime > STALE
-                if old and stat.S_ISREG(status.st_mode) and not _is_running(int(number)):
+                running = temporary[1] is not None and _is_running(int(temporary[1]))
+                if old and stat.S_ISREG(status.st_mode) and not running:
                     Path(entry.path).unlink()
 
 

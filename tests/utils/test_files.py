@@ -62,7 +62,12 @@ def test_what_killed_processes_have_left_is_removed_after_a_day(tmp_path: Path) 
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     gone, alive = ended.pid, os.getpid()
-    left = [f".kpipe-{gone}-0123", f".kpipe-{gone}.mp4", f".kpipe-{gone}"]
+    left = [
+        f".kpipe-{gone}-0123",
+        f".kpipe-{gone}.mp4",
+        f".kpipe-{gone}",
+        ".kpipe-0123456789abcdef.mkv",
+    ]
     for name in left:
         aged(tmp_path / name, STALE + 60)
     kept = [

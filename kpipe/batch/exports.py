@@ -54,9 +54,8 @@ def export(
 def _records(journal: Journal) -> Iterator[Record]:
     for line in journal.records():
         record = json.loads(line)
-        yield checked_record(
-            record, f"the record of {display_name(record['image'])} in the journal"
-        )
+        name = display_name(record["image"])
+        yield checked_record(record, f"the record of {name} in the journal")
 
 
 def _write_folder(name: str, folder: Path, records: Iterator[Record], shard: int) -> dict[str, int]:

@@ -105,6 +105,7 @@ class Journal:
                     self._base.execute(statement)
                 self._check_form()
                 self._drop_misshapen()
+                self._repair()
                 self._options_id = self._intern(json.dumps(key.options, sort_keys=True))
                 self._base.execute("COMMIT")
                 self._base.execute(FOUND)
@@ -130,6 +131,14 @@ class Journal:
         """Deletes results with values that this class never writes: a disk can lose bits."""
         self._base.execute(f"DELETE FROM results WHERE NOT ifnull({SHAPE}, 0)")
         self._base.execute("DELETE FROM options WHERE typeof(content) != 'text'")
+
+    def _repair(self) -> None:
+        """Makes the index of names anew if it does not fit the table: it would hide results."""
+        for attempt in ("", "REINDEX"):
+            self._base.execute(attempt)
+            if self._base.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
+                return
+        raise self._error(DAMAGED)
 
     def _intern(self, content: str) -> int:
         """The id of an options row, which is added if there is none."""
@@ -207,10 +216,9 @@ class Journal:
                 if not whole:
                     damaged.append((id_, name))
             self._base.execute("BEGIN")
-            self._base.executemany(
-                "UPDATE found SET done = 0 WHERE id = ?", [d[:1] for d in damaged]
-            )
-            self._base.executemany("DELETE FROM results WHERE name = ?", [d[1:] for d in damaged])
+            for id_, name in damaged:
+                self._base.execute("UPDATE found SET done = 0 WHERE id = ?", (id_,))
+                self._base.execute("DELETE FROM results WHERE name = ?", (name,))
             self._base.execute("COMMIT")
         return len(damaged)
 

@@ -274,7 +274,7 @@ def test_a_record_of_nonsense_in_the_journal_is_one_error(
 
     run(options_for(names, tmp_path / "out"), Nonsense())
     for format_ in ("csv", "coco", "pts"):
-        with pytest.raises(KpipeError, match="the record of a.jpg in the journal: not the record"):
+        with pytest.raises(KpipeError, match=r"the record of a\.jpg in the journal: not"):
             run(options_for(names, tmp_path / "out", formats=(format_,)), OneByOne())
 
 

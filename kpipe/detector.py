@@ -27,10 +27,12 @@ class Detections(NamedTuple):
     Attributes:
         boxes: (n, 4) float32, x0, y0, x1, y1: squares around the landmarks to be expected.
         rolls: (n,) float32, degrees: how far the face is turned clockwise in the picture.
+        scores: (n,) float32, probability of a face; None of a detector that does not know it.
     """
 
     boxes: NDArray[np.float32]
     rolls: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
 
 
 class Detector(Protocol):

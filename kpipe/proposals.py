@@ -1,4 +1,4 @@
-"""Where faces may be, from a small fully convolutional network: any size, any roll, one pass."""
+"""Where faces may be, from a small fully convolutional network: any size, any roll."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kpipe.resources import packaged
 
 PROPOSALS = "models/proposals.onnx"
 
-STRIDE = 8
-"""Pixels from one cell of the network's map to the next."""
+STRIDES = (8, 16)
+"""Pixels from one cell to the next, of the network's two maps."""
 
-OCTAVE = (16.0, 32.0)
-"""Sides of the faces that one pass answers to, pixels."""
+NOMINAL_SIDES = (24.0, 48.0)
+"""Sides [px] that predicted sizes are relative to, of the two maps: three cells of each."""
 
-NOMINAL_SIDE = 22.6
-"""The middle of the octave: predicted sizes are relative to it."""
+RANGE = (16.0, 64.0)
+"""Sides [px] of the faces that one pass detects."""
 
-SURE, LIKELY = 0.9, 0.2
-"""Length of the predicted (cosine, sine) of the roll below which others are tried too, if a face
-is at least so probable. A network that wavers between two ways predicts their mean, which is short.
-"""
+SURE, LIKELY = 0.7, 0.2
+"""Length of the predicted (cosine, sine) of the roll below which quarter turns are tried too, if a
+face is at least so probable. A network that wavers between two rolls predicts their mean, which is
+short."""
 
 WAYS = (0.0, 180.0, 90.0, -90.0)
 """Degrees added to a doubtful roll."""
@@ -39,11 +39,14 @@ MIN_FACE = 1 / 80
 """Smallest face that is looked for unless asked, as a share of the longer side: in the back rows of
 a large group faces are so small."""
 
-USUAL_AREA = (OCTAVE[0] / MIN_FACE) ** 2
-"""Pixels of the finest octave, at most, where that is the smallest face."""
+USUAL_AREA = (RANGE[0] / MIN_FACE) ** 2
+"""Pixels of the finest level, at most, where that is the smallest face."""
 
 COMPARED = 200
 """Places that are compared at once."""
+
+DEEPEST = 32
+"""Sides of what the network gets are multiples of this [px]."""
 
 BORDER = 16
 """Pixels around the picture: a face may be cut by its edge, or larger than it."""
@@ -75,8 +78,8 @@ class ProposalDetector:
         threads: int = 0,
     ) -> None:
         self._session = open_session(model or packaged(PROPOSALS), threads)
-        if self._session.get_modelmeta().custom_metadata_map.get("kpipe.network") != "proposals":
-            raise ModelError(f"{model}: an ONNX file, but not a proposal network of kpipe's")
+        if self._session.get_modelmeta().custom_metadata_map.get("kpipe.network") != "detection":
+            raise ModelError(f"{model}: an ONNX file, but not a detection network of kpipe's")
         self.min_face = min_face
         self.min_score = min_score
         self.limit = limit
@@ -86,60 +89,63 @@ class ProposalDetector:
         smallest = self.min_face
         if smallest < 1:
             smallest = max(smallest * max(gray.shape), SMALLEST)
-        octaves = list(_octaves(gray, smallest / OCTAVE[0]))
-        cells = [self._look(level, factors) for level, factors in octaves]
+        levels = list(_levels(gray, smallest / RANGE[0]))
+        cells = [self._cells(level, factors) for level, factors in levels]
         places = _places(np.concatenate(cells, axis=1, dtype=np.float64))
-        limit = self.limit * max(octaves[0][0].size / USUAL_AREA, 1.0)
+        limit = self.limit * max(levels[0][0].size / USUAL_AREA, 1.0)
         return _detections(_merged(places, round(limit)))
 
-    def _look(self, gray: NDArray[np.uint8], factors: tuple[float, float]) -> NDArray[np.floating]:
-        """The probable cells of one octave.
+    def _cells(self, gray: NDArray[np.uint8], factors: tuple[float, float]) -> NDArray[np.floating]:
+        """The probable cells of one level, of both maps.
 
         Returns:
-            (10, n): the six maps there, column and row, and the factors, across and down, by which
-            the octave is reduced.
+            (12, n): the six channels there, column and row, stride and nominal side of the map, and
+            the factors, across and down, by which the level is reduced.
         """
         height, width = gray.shape
-        right, bottom = (-(side + 2 * BORDER) % STRIDE for side in (width, height))
+        right, bottom = (-(side + 2 * BORDER) % DEEPEST for side in (width, height))
         framed = cv2.copyMakeBorder(
             gray, BORDER, BORDER + bottom, BORDER, BORDER + right, cv2.BORDER_REPLICATE
         )
-        maps = self._session.run(["maps"], {"crops": framed[None, None]})[0][0]
-        rows, columns = np.nonzero(maps[0] >= self.min_score)
-        found = np.empty((10, len(rows)), np.float32)
-        found[:6] = maps[:, rows, columns]
-        found[6], found[7] = columns, rows
-        found[8:] = np.reshape(factors, (2, 1))
-        return found
+        both = self._session.run(["fine", "coarse"], {"crops": framed[None, None]})
+        parts = []
+        for maps, stride, nominal in zip(both, STRIDES, NOMINAL_SIDES):
+            rows, columns = np.nonzero(maps[0, 0] >= self.min_score)
+            found = np.empty((12, len(rows)), np.float32)
+            found[:6] = maps[0][:, rows, columns]
+            found[6], found[7] = columns, rows
+            found[8:] = np.reshape((stride, nominal, *factors), (4, 1))
+            parts.append(found)
+        return np.concatenate(parts, axis=1)
 
 
-def _octaves(
+def _levels(
     gray: NDArray[np.uint8], reduction: float
 ) -> Iterator[tuple[NDArray[np.uint8], tuple[float, float]]]:
-    """The picture reduced by a factor and ever further by halves, until a face that fills it is in
-    the octave; each with the exact factors, across and down.
+    """The picture reduced by a factor and ever further by four, until a face that fills it is in
+    the range; each with the exact factors, across and down.
     """
+    step = RANGE[1] / RANGE[0]
     level, (width, height) = _averaged(gray, int(reduction))
     while True:
         size = (max(round(width / reduction), 1), max(round(height / reduction), 1))
         if size != (level.shape[1], level.shape[0]):
-            # By a factor of 2 at most, where linear interpolation is as good as averaging.
-            level = np.asarray(cv2.resize(level, size), np.uint8)
+            level = np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA), np.uint8)
         yield level, (width / size[0], height / size[1])
-        if max(size) <= OCTAVE[1]:
+        if max(size) <= RANGE[1]:
             return
-        reduction *= 2
+        reduction *= step
 
 
 def _places(cells: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(n, 6): x, y, side, roll, how sure of it, score; of cells (10, n), see `_look`."""
-    score, x, y, size, cosine, sine, columns, rows, across, down = cells
-    middle = STRIDE / 2 - BORDER
+    """(n, 6): x, y, side, roll, length of its vector, score; of cells (12, n), see `_cells`."""
+    score, x, y, size, cosine, sine, columns, rows, stride, nominal, across, down = cells
+    middle = stride / 2 - BORDER
     return np.column_stack(
         [
-            ((columns + x) * STRIDE + middle) * across - 0.5,
-            ((rows + y) * STRIDE + middle) * down - 0.5,
-            NOMINAL_SIDE * np.exp(np.clip(size, -1, 1)) * (across + down) / 2,
+            ((columns + x) * stride + middle) * across - 0.5,
+            ((rows + y) * stride + middle) * down - 0.5,
+            nominal * np.exp(np.clip(size, -1.5, 1.5)) * (across + down) / 2,
             np.rad2deg(np.arctan2(sine, cosine)),
             np.hypot(cosine, sine),
             score,
@@ -207,4 +213,5 @@ def _detections(places: NDArray[np.float64]) -> Detections:
     rolls = (places[which, 3] + np.array(WAYS)[way] + 180) % 360 - 180
     centres, halves = places[which, :2], places[which, 2:3] / 2
     boxes = np.hstack([centres - halves, centres + halves])
-    return Detections(boxes.astype(np.float32), rolls.astype(np.float32))
+    scores = places[which, 5]
+    return Detections(*(a.astype(np.float32) for a in (boxes, rolls, scores)))

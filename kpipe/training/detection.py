@@ -1,0 +1,215 @@
+"""Training of the detection network on whole photographs.
+
+    python -m kpipe.training.detection TABLE... --faces DATA... --negatives FOLDER... -o RUN
+
+TABLE is a COCO detection file, DATA labelled faces as for `kpipe train`, which are pasted in at any
+roll. Goes on from the last checkpoint in RUN, and writes RUN/proposals.onnx at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from kpipe.datasets import held_out, read_samples
+from kpipe.pipeline import Pipeline
+from kpipe.training.crops import LabelledFace
+from kpipe.training.detection_network import DetectionNetwork, detection_losses
+from kpipe.training.scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
+from kpipe.training.train import load_empty, load_faces, one_thread, schedule
+from kpipe.training.twins import without_twins
+
+Gray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What a run learns by.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: scenes a step.
+        learning_rate: of AdamW at its peak; linear warm-up, then a cosine to zero.
+        weight_decay: of AdamW.
+        ema_decay: of the moving average of the weights, which is what is kept.
+        roll: weight of the roll's loss; the others have 1.
+        seed: repeats the run.
+    """
+
+    steps: int = 14_000
+    batch: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    ema_decay: float = 0.999
+    roll: float = 0.4
+    seed: int = 0
+
+
+def train(
+    settings: DetectionSettings,
+    scenes: DetectionScenes,
+    folder: Path,
+    *,
+    workers: int = 1,
+    checkpoint_every: int = 250,
+) -> DetectionNetwork:
+    """Trains, or goes on where the checkpoint in `folder` stands; the averaged network."""
+    torch.manual_seed(settings.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = DetectionNetwork().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    parts = {"network": network, "optimizer": optimizer, "averaged": averaged}
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    done = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        done = state["step"]
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    loader = DataLoader(
+        scenes,
+        batch_size=settings.batch,
+        sampler=range(done * settings.batch, settings.steps * settings.batch),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=one_thread,
+        # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    network.train()
+    recent: list[list[float]] = []
+    began = time.monotonic()
+    for step, (pictures, fine, coarse) in enumerate(loader, done + 1):
+        rate = settings.learning_rate * schedule(
+            step / settings.steps, min(500 / settings.steps, 0.1)
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        inputs = pictures.to(device).float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            maps = network(inputs)
+        losses = detection_losses(
+            (maps[0].float(), maps[1].float()), (fine.to(device), coarse.to(device))
+        )
+        loss = losses.score + losses.box + settings.roll * losses.roll
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        averaged.update_parameters(network)
+        recent.append([float(value.detach()) for value in losses])
+        if step % checkpoint_every == 0 or step == settings.steps:
+            score, box, roll = np.mean(recent, axis=0)
+            pace = (time.monotonic() - began) / (step - done)
+            print(
+                f"step {step}: score {score:.4f}, box {box:.4f}, roll {roll:.4f}, "
+                f"{pace:.2f} s a step, {pace * (settings.steps - step) / 60:.0f} min left",
+                flush=True,
+            )
+            if not math.isfinite(score + box + roll):
+                raise FloatingPointError(f"step {step}: the loss is not finite")
+            recent.clear()
+            states = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**states, "step": step}, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    return _network_of(averaged)
+
+
+def _network_of(averaged: AveragedModel) -> DetectionNetwork:
+    result = averaged.module
+    assert isinstance(result, DetectionNetwork)
+    return result.eval()
+
+
+def load_run(folder: Path) -> DetectionNetwork:
+    """The averaged network of a run's checkpoint."""
+    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    averaged = AveragedModel(DetectionNetwork(), use_buffers=True)
+    averaged.load_state_dict(state["averaged"])
+    return _network_of(averaged)
+
+
+HELD_OUT = 0.1
+"""Share of the labelled photographs that is kept out of training, to choose settings by."""
+
+
+def load_photos(
+    tables: Sequence[Path], folder: Path
+) -> tuple[dict[str, LabelledScene], dict[str, LabelledScene]]:
+    """The photographs to train on, and those kept out.
+
+    Faces that the packaged pipeline detects on them, for precise squares and rolls, are noted in
+    `folder` for the next time.
+    """
+    training: dict[str, LabelledScene] = {}
+    validation: dict[str, LabelledScene] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        note = folder / f"found_{table.stem}.json"
+        if not note.exists():
+            pipeline = Pipeline(min_score=0.5)
+            found = {name: rows.tolist() for name, rows in find_faces(table, pipeline).items()}
+            note.write_text(json.dumps(found))
+        known = {
+            name: np.array(rows, np.float32).reshape(-1, 5)
+            for name, rows in json.loads(note.read_text()).items()
+        }
+        for name, scene in read_scenes(table, known).items():
+            (validation if held_out(name, HELD_OUT) else training)[name] = scene
+    return training, validation
+
+
+def load_pasted(data: Sequence[Path], exclude: Sequence[Path]) -> list[LabelledFace]:
+    """Faces with landmarks, without those held out from the networks of points, and without any
+    that `exclude` shows too.
+    """
+    split = load_faces((s for part in data for s in read_samples(part)), 0.05)
+    others = load_faces((s for part in exclude for s in read_samples(part)), 0.0)
+    return without_twins(split.training, others.training)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("tables", type=Path, nargs="+")
+    parser.add_argument("--faces", type=Path, action="append", default=[])
+    parser.add_argument("--negatives", type=Path, action="append", default=[])
+    parser.add_argument("--exclude", type=Path, action="append", default=[])
+    parser.add_argument("--output", "-o", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=DetectionSettings.steps)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for all cores")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
+    arguments = parser.parse_args()
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    photos, _ = load_photos(arguments.tables, arguments.output)
+    faces = load_pasted(arguments.faces, arguments.exclude)
+    empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_empty(f, None)[0]]
+    print(f"{len(photos)} photographs, {len(faces)} faces, {len(empty)} without", flush=True)
+    settings = DetectionSettings(steps=arguments.steps, seed=arguments.seed)
+    scenes = DetectionScenes(
+        list(photos.values()), faces, empty, settings.steps * settings.batch, settings.seed
+    )
+    train(settings, scenes, arguments.output, workers=arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

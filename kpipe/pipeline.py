@@ -190,7 +190,8 @@ class Pipeline:
 
 def _framed(detections: Detections, network: FaceSieve | LandmarkPredictor) -> NDArray[np.float64]:
     """(n, 2, 3): from the picture to the crops that a network wants of it."""
-    return crop_transforms(*detections, network.crop_size, network.crop_margin)
+    boxes, rolls = detections.boxes, detections.rolls
+    return crop_transforms(boxes, rolls, network.crop_size, network.crop_margin)
 
 
 def _checked(detections: Detections) -> Detections:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from kpipe.datasets import DatasetError
 from kpipe.datasets.coco import picture_of
 from kpipe.detection_evaluation import read_photos
-from kpipe.faces import Face
+from kpipe.measures import head_pose
 from kpipe.media.images import ImageError, read_image
 from kpipe.opencv import cv2
 from kpipe.pipeline import Pipeline
@@ -121,14 +121,16 @@ def find_faces(table: Path, pipeline: Pipeline) -> dict[str, NDArray[np.float32]
             faces = pipeline(read_image(photo.path))
         except ImageError as error:
             raise DatasetError(str(error)) from None
-        rows = [[*_square(face), face.pose.roll, face.score] for face in faces]
+        rows = [[*_square(face.points), face.score] for face in faces]
         found[photo.path.name] = np.array(rows, np.float32).reshape(-1, 5)
     return found
 
 
-def _square(face: Face) -> tuple[float, float, float]:
-    x0, y0, x1, y1 = (float(v) for v in face_box(face.points, face.pose.roll))
-    return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0
+def _square(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """x, y, side and roll of the square around landmarks."""
+    roll = head_pose(points).roll
+    x0, y0, x1, y1 = (float(v) for v in face_box(points, roll))
+    return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, roll
 
 
 def _picture(table: Path, name: str) -> Gray:
@@ -166,11 +168,15 @@ def labelled_scene(
     shift: float = LABEL_SHIFT,
 ) -> LabelledScene:
     """A photograph with COCO's annotations of it and detected faces (n, 5), see
-    `find_faces`."""
+    `find_faces`.
+    """
     places = label_squares(_boxes(records), shift)
     places[[record.get("pose") == 1 for record in records], 3] = np.nan
     counted = np.array(
-        [not any(record.get(key) for key in ("invalid", "ignore", "iscrowd")) for record in records],
+        [
+            not any(record.get(key) for key in ("invalid", "ignore", "iscrowd"))
+            for record in records
+        ],
         bool,
     )
     counted &= places[:, 2] >= LEAST_SIDE
@@ -190,9 +196,7 @@ def labelled_scene(
     return LabelledScene(gray, places.astype(np.float32), counted)
 
 
-def label_squares(
-    boxes: NDArray[np.float64], shift: float = LABEL_SHIFT
-) -> NDArray[np.float64]:
+def label_squares(boxes: NDArray[np.float64], shift: float = LABEL_SHIFT) -> NDArray[np.float64]:
     """(n, 4) x, y, side and roll 0 of the landmark squares in boxes (n, 4) x, y, width, height."""
     x, y, width, height = boxes.T
     side = LABEL_SCALE * width**LABEL_WIDTH * height ** (1 - LABEL_WIDTH)
@@ -331,7 +335,8 @@ def _cut_by_edge(
     gray: Gray, place: NDArray[np.floating], rng: Rng
 ) -> tuple[Gray, NDArray[np.float64]]:
     """The photograph cut off so that a share of a face lies beyond its edge, and the piece's corner
-    (x, y) in the photograph."""
+    (x, y) in the photograph.
+    """
     height, width = gray.shape
     x, y, side = (float(v) for v in place[:3])
     beyond = rng.uniform(0.1, 0.6) - 0.5  # in sides, from the face's center
@@ -372,7 +377,7 @@ def similarity(
     target: NDArray[np.floating],
     mirrored: bool,
 ) -> NDArray[np.float64]:
-    """The 2x3 matrix that mirrors, scales, turns (degrees, clockwise) and moves source to target."""
+    """The 2x3 matrix that mirrors, scales, turns (degrees, clockwise) and moves a point."""
     angle = np.deg2rad(turn)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if mirrored:
@@ -387,7 +392,7 @@ def _moved(
     turn: float,
     mirrored: bool,
 ) -> NDArray[np.float32]:
-    moved = places.copy()
+    moved: NDArray[np.float32] = places.copy()
     moved[:, :2] = transform(matrix, places[:, :2])
     moved[:, 2] *= scale
     moved[:, 3] = turn + (-places[:, 3] if mirrored else places[:, 3])

@@ -134,7 +134,7 @@ def with_mistakes(
     """
     noted = []
     for face in faces:
-        boxes, rolls = detector(face.gray)
+        boxes, rolls, _ = detector(face.gray)
         box = face_box(face.points)
         away = (boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2
         far = np.abs(away).max(axis=1) > BESIDE * (box[2] - box[0])

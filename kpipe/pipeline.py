@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kpipe.detector import Detections, Detector
 from kpipe.faces import Face, Faces, Pose
-from kpipe.measures import head_angles
+from kpipe.measures import head_angles, mean_face
 from kpipe.predictor import FIRST_LOOK, FaceSieve, LandmarkPredictor, Prediction
 from kpipe.preprocessor import (
     Pyramid,
@@ -34,6 +34,19 @@ USUAL_SPREAD, DOUBT = 0.033, 150.0
 """Mean sigma of a face, in sides of its landmarks' square, that no held-out face of 416 exceeds,
 and how much the log odds of a face fall by for each side more. What passes for a face on
 photographs without any has 0.033 to 0.055."""
+
+
+COARSE_WEIGHTS = (-1.0, 1.77, 0.58)
+REFINED_WEIGHTS = (-0.77, 1.44, 0.29, 0.30)
+"""Intercept and weights of the log odds of a face, by the detection network, the first look and the
+second, see `combined`."""
+
+POSSIBLE_FACE = 0.3
+"""Share of the least probability of a face from which on the second look is asked too."""
+
+ANCHORED, GUESSED = 0.3, 0.15
+"""IoU with the detector's box below which a network's points are no face's there; and the sigma of
+the mean face's points that take their place, in sides of the box."""
 
 
 class Landmarks(NamedTuple):
@@ -104,19 +117,52 @@ class Pipeline:
         gray = checked_gray(image)
         height, width = gray.shape
         pyramid = Pyramid(gray)
-        if candidates is None:
-            candidates = self._glance(pyramid, self.detector(gray))
-        found = self._first_look(pyramid, candidates, self.min_score)
+        detections = _checked(self.detector(gray) if candidates is None else candidates)
+        if detections.scores is not None:
+            faces = self._weighed(gray, pyramid, detections, detections.scores)
+        else:
+            if candidates is None:
+                detections = self._glance(pyramid, detections)
+            faces = self._agreed(gray, self._first_look(pyramid, detections, self.min_score))
+        # Two candidates can settle on one face: the second look shows it.
+        chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
+        kept = _as_faces(faces.take(chosen), self.max_roll)
+        return Faces(kept, width, height, scheme=self.predictor.scheme)
+
+    def _agreed(self, gray: NDArray[np.uint8], found: Landmarks) -> Landmarks:
+        """Faces that both networks of points take for such; the first look's are given."""
         # A face is never more probable than at its first look.
         first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
         second = self.second_look(gray, first, self.min_score)
         sure = np.flatnonzero(second.scores >= self.min_score)
         first, second = first.take(sure), second.take(sure)
-        faces = second._replace(scores=agreement(first, second))
-        # Two candidates can settle on one face: the second look shows it.
-        chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
-        kept = _as_faces(faces.take(chosen), self.max_roll)
-        return Faces(kept, width, height, scheme=self.predictor.scheme)
+        return second._replace(scores=agreement(first, second))
+
+    def _weighed(
+        self,
+        gray: NDArray[np.uint8],
+        pyramid: Pyramid,
+        detections: Detections,
+        detected: NDArray[np.float32],
+    ) -> Landmarks:
+        """Faces by the detector's score (n,) and both networks' of points together.
+
+        These know frontal faces best: of a profile, or of one half hidden, the detector may be sure
+        where they are not. If their points leave its box, the mean face's points stand in it.
+        """
+        first = anchored(self._first_look(pyramid, detections, 0.0), detections)
+        coarse = first.scores
+        first = first._replace(scores=combined(COARSE_WEIGHTS, detected, first.scores))
+        chosen = non_maximum_suppression(first, POSSIBLE_FACE * self.min_score, self.overlap)
+        first, detected, coarse = first.take(chosen), detected[chosen], coarse[chosen]
+        second = self.second_look(gray, first)
+        scores = combined(REFINED_WEIGHTS, detected, coarse, second.scores)
+        boxes = Detections(detections.boxes[chosen], detections.rolls[chosen])
+        # What the second look takes for no face has no points that it could be sure of.
+        sides = boxes.boxes[:, 2:3] - boxes.boxes[:, 0:1]
+        doubt = GUESSED * sides * (1 - second.scores[:, None])
+        second = second._replace(sigma=np.maximum(second.sigma, doubt).astype(np.float32))
+        return anchored(second, boxes)._replace(scores=scores)
 
     def locate(self, image: NDArray[np.uint8], detections: Detections) -> Landmarks:
         """The points in given boxes, both looks, nothing left out.
@@ -180,12 +226,59 @@ class Pipeline:
         matrices = _framed(detections, self.sieve)
         seen = self.sieve(pyramid.crops(matrices, self.sieve.crop_size))
         chosen = seen >= min(POSSIBLE, self.min_score)
-        return Detections(detections.boxes[chosen], detections.rolls[chosen])
+        scores = None if detections.scores is None else detections.scores[chosen]
+        return Detections(detections.boxes[chosen], detections.rolls[chosen], scores)
 
     def _first_look(self, pyramid: Pyramid, detections: Detections, least: float) -> Landmarks:
         matrices = _framed(_checked(detections), self.first)
         seen = self.first(pyramid.crops(matrices, self.first.crop_size), least)
         return _in_picture(seen, matrices)
+
+
+def anchored(found: Landmarks, detections: Detections) -> Landmarks:
+    """The points, where they lie in the boxes of confident detections; elsewhere the mean face's,
+    put in the box, with a sigma that says that they are no more than that.
+    """
+    squares = face_box(found.points, np.asarray(detections.rolls))
+    astray = intersection_over_union(squares, detections.boxes) < ANCHORED
+    if not astray.any():
+        return found
+    points, sigma = found.points.copy(), found.sigma.copy()
+    points[astray] = mean_points(detections.boxes[astray], detections.rolls[astray])
+    sides = detections.boxes[astray, 2] - detections.boxes[astray, 0]
+    sigma[astray] = GUESSED * sides[:, None]
+    return found._replace(points=points, sigma=sigma)
+
+
+def mean_points(boxes: NDArray[np.floating], rolls: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n, 68, 2) the points of the mean face in landmark squares (n, 4), turned by rolls (n,)
+    degrees.
+    """
+    shape = mean_face()[:, :2]
+    x0, y0, x1, y1 = face_box(shape).astype(np.float64)
+    shape = (shape - ((x0 + x1) / 2, (y0 + y1) / 2)) / (x1 - x0)
+    angle = np.deg2rad(np.asarray(rolls, np.float64))
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    down = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    sides = (boxes[:, 2:3] - boxes[:, 0:1])[..., None]
+    offsets = shape[:, :1] * along[:, None] + shape[:, 1:] * down[:, None]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.asarray(centers[:, None] + sides * offsets, np.float32)
+
+
+def combined(weights: tuple[float, ...], *scores: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n,) the probability of a face from those (n,) of several networks: a logistic regression on
+    their log odds.
+
+    Args:
+        weights: the intercept, and the weight of each network.
+        scores: of the networks.
+    """
+    odds = np.full(len(scores[0]), weights[0])
+    for weight, score in zip(weights[1:], scores):
+        bounded = score.astype(np.float64).clip(1e-4, 1 - 1e-4)
+        odds += weight * np.log(bounded / (1 - bounded))
+    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 
 def _framed(detections: Detections, network: FaceSieve | LandmarkPredictor) -> NDArray[np.float64]:
@@ -200,13 +293,18 @@ def _checked(detections: Detections) -> Detections:
     Raises:
         ValueError: it is not boxes and as many rolls, or not finite.
     """
-    boxes = np.asarray(detections[0], np.float32).reshape(-1, 4)
-    rolls = np.asarray(detections[1], np.float32).reshape(-1)
+    boxes = np.asarray(detections.boxes, np.float32).reshape(-1, 4)
+    rolls = np.asarray(detections.rolls, np.float32).reshape(-1)
     if len(boxes) != len(rolls):
         raise ValueError(f"detections: {len(boxes)} boxes, but {len(rolls)} rolls")
     if not (np.isfinite(boxes).all() and np.isfinite(rolls).all()):
         raise ValueError("detections: a box or a roll is not finite")
-    return Detections(boxes, rolls)
+    if detections.scores is None:
+        return Detections(boxes, rolls)
+    scores = np.asarray(detections.scores, np.float32).reshape(-1)
+    if len(scores) != len(boxes):
+        raise ValueError(f"detections: {len(boxes)} boxes, but {len(scores)} scores")
+    return Detections(boxes, rolls, scores)
 
 
 def _in_picture(seen: Prediction, matrices: NDArray[np.float64]) -> Landmarks:

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from kpipe.datasets import held_out, read_samples
 from kpipe.pipeline import Pipeline
 from kpipe.training.crops import LabelledFace
+from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
 from kpipe.training.scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
 from kpipe.training.train import load_empty, load_faces, one_thread, schedule
@@ -186,6 +187,10 @@ def load_pasted(data: Sequence[Path], exclude: Sequence[Path]) -> list[LabelledF
     return without_twins(split.training, others.training)
 
 
+CALIBRATION = 300
+"""Scenes that the ranges of 8-bit integers are set by."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("tables", type=Path, nargs="+")
@@ -209,7 +214,11 @@ def main() -> None:
     scenes = DetectionScenes(
         list(photos.values()), faces, empty, settings.steps * settings.batch, settings.seed
     )
-    train(settings, scenes, arguments.output, workers=arguments.workers)
+    network = train(settings, scenes, arguments.output, workers=arguments.workers)
+    others = DetectionScenes(list(photos.values()), faces, empty, CALIBRATION, settings.seed + 1)
+    pictures = np.concatenate([others[index][0] for index in range(CALIBRATION)])
+    export(network, arguments.output / "proposals_float.onnx")
+    export(network, arguments.output / "proposals.onnx", pictures)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from kpipe.media.images import ImageError, encode, read_photo
-from kpipe.opencv import cv2
+from kpipe.errors import ImageError
+from kpipe.media.images import encode, read_photo
+from kpipe.utils.opencv import cv2
 
 ONE_BY_ONE = 4
 """Photographs that `kpipe annotate` is run on, one process each: its rate does not depend on how

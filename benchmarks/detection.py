@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kpipe import HaarDetector, Pipeline
-from kpipe.bench import alternate
-from kpipe.detector import FRONTAL_DEFAULT, load_cascade
-from kpipe.media.images import encode, read_image, write_file
-from kpipe.opencv import cv2
-from kpipe.preprocessor import to_gray
+from kpipe.detectors.haar import FRONTAL_DEFAULT, load_cascade
+from kpipe.evaluation.timing import alternate
+from kpipe.media.images import encode, read_image
+from kpipe.preprocessing.crops import to_gray
+from kpipe.utils.files import write_file
+from kpipe.utils.opencv import cv2
 
 PORTRAITS = Path(__file__).parent.parent / "examples" / "portraits"
 BACKGROUND = (92, 104, 110)

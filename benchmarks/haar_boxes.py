@@ -15,9 +15,9 @@ from rich.progress import track
 from rich.table import Table
 
 from kpipe.datasets import read_samples
-from kpipe.detector import opencv_data
-from kpipe.opencv import cv2
-from kpipe.preprocessor import face_box
+from kpipe.detectors.haar import opencv_data
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.utils.opencv import cv2
 
 CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
 NEAR = 0.4
@@ -40,7 +40,7 @@ def main() -> None:
     rows: dict[tuple[str, bool], list[tuple[float, float, float]]] = {view: [] for view in views}
     for sample in track(samples, "faces"):
         gray = sample.read()
-        box = face_box(sample.points)
+        box = landmark_box(sample.points)
         side = box[2] - box[0]
         centre = (box[:2] + box[2:]) / 2
         for name, mirrored in views:

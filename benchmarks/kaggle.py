@@ -35,9 +35,9 @@ from kpipe.kaggle.files import (
 from kpipe.kaggle.metrics import measure, rmse_by_point
 from kpipe.kaggle.predict import OF_FOUR, Derived, KeypointNetwork, Predictor
 from kpipe.kaggle.synthetic import similarity
-from kpipe.measures import head_pose
-from kpipe.preprocessor import transform
-from kpipe.schemes import IBUG68, KAGGLE15
+from kpipe.measures.pose import head_pose
+from kpipe.preprocessing.affine import transform
+from kpipe.structures.schemes import IBUG68, KAGGLE15
 
 FRONTAL = 15.0
 """Degrees of yaw: faces that are turned farther do not count in the mean."""
@@ -114,7 +114,7 @@ def definitions(arguments: argparse.Namespace) -> None:
 
 
 def architectures(arguments: argparse.Namespace) -> None:
-    from kpipe.training.keypoints import ARCHITECTURES
+    from kpipe.kaggle.architectures import ARCHITECTURES
 
     made = Made(arguments.set)
     table = results_table(f"{len(made.training)} training rows, {arguments.seconds:g} s each", made)
@@ -211,7 +211,7 @@ def trained(
     """Points of the test pictures, steps, and millions of parameters of a network so trained."""
     import torch
 
-    from kpipe.training.keypoints import KeypointSettings, predict, train_keypoints
+    from kpipe.kaggle.training import KeypointSettings, predict, train_keypoints
 
     torch.set_num_threads(1)
     steps = max(round(arguments.seconds / step_seconds(arch)), 2)
@@ -227,7 +227,8 @@ def step_seconds(arch: str) -> float:
     """Processor time of one step of training, seconds."""
     import torch
 
-    from kpipe.training.keypoints import ARCHITECTURES, KeypointSettings, distort
+    from kpipe.kaggle.architectures import ARCHITECTURES
+    from kpipe.kaggle.training import KeypointSettings, distort
 
     network = ARCHITECTURES[arch]().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters())

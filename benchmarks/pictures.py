@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe import Faces, Pipeline, Style, read_image
-from kpipe.detector import FRONTAL_DEFAULT, load_cascade
-from kpipe.media.images import encode, write_file
-from kpipe.opencv import cv2
-from kpipe.preprocessor import face_box, to_gray
-from kpipe.renderer import face_picture
+from kpipe.detectors.haar import FRONTAL_DEFAULT, load_cascade
+from kpipe.media.images import encode
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import to_gray
+from kpipe.rendering.draw import face_picture
+from kpipe.utils.files import write_file
+from kpipe.utils.opencv import cv2
 
 ROOT = Path(__file__).parent.parent
 PORTRAITS = ROOT / "examples" / "portraits"
@@ -74,7 +76,7 @@ def detectors(pipeline: Pipeline) -> Image:
 
 def hardships(image: Image, points: NDArray[np.float32]) -> dict[str, Image]:
     """One portrait under what photographs suffer from."""
-    x0, _, x1, y1 = (round(float(v)) for v in face_box(points))
+    x0, _, x1, y1 = (round(float(v)) for v in landmark_box(points))
     side, (eyes_x, eyes_y) = x1 - x0, points[36:48].mean(axis=0).astype(int)
     mouth_y = int(points[48:68, 1].mean())
     sunglasses, scarf, dark = image.copy(), image.copy(), image.astype(np.float32)

@@ -27,14 +27,16 @@ from rich.progress import track
 from rich.table import Table
 
 from kpipe.datasets import Sample, read_samples
-from kpipe.faces import Face, Faces
 from kpipe.media.images import read_image
-from kpipe.media.video import VideoReader, VideoWriter
-from kpipe.opencv import cv2
+from kpipe.media.video_reader import VideoReader
+from kpipe.media.video_writer import VideoWriter
+from kpipe.networks.landmarker import Landmarker
 from kpipe.pipeline import Pipeline
-from kpipe.predictor import LandmarkPredictor
-from kpipe.preprocessor import face_box, to_gray
-from kpipe.tracker import Tracker
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import to_gray
+from kpipe.structures.faces import Face, Faces
+from kpipe.tracking.tracker import Tracker
+from kpipe.utils.opencv import cv2
 
 FPS = 30.0
 
@@ -68,7 +70,7 @@ def filmed(sample: Sample, path: Array, rng: np.random.Generator) -> Film:
     a pixel more, with a camera's noise (4 gray levels) and JPEG's losses (quality 70 to 95).
     """
     image = read_image(sample.path)
-    side = float(np.ptp(face_box(sample.points)[::2]))
+    side = float(np.ptp(landmark_box(sample.points)[::2]))
     pad = int(np.ceil(np.abs(path).max() * side)) + 8
     image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     moves = path * side + rng.uniform(-0.5, 0.5, path.shape)
@@ -186,7 +188,7 @@ def lag_rows(samples: list[Sample], pipeline: Pipeline) -> list[tuple[str, ...]]
 def wide(sample: Sample, count: int) -> Film:
     """A face of 240 pixels that moves in frames of 1280x720."""
     image = read_image(sample.path)
-    side = float(np.ptp(face_box(sample.points)[::2]))
+    side = float(np.ptp(landmark_box(sample.points)[::2]))
     zoom = 240 / side
     centre = sample.points.mean(axis=0)
     turn = np.arange(count) / FPS * 2
@@ -320,7 +322,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     samples = read_samples(arguments.stills)
     samples = samples[:: max(len(samples) // arguments.faces, 1)][: arguments.faces]
-    pipeline = Pipeline(predictor=LandmarkPredictor(arguments.model, threads=1), threads=1)
+    pipeline = Pipeline(predictor=Landmarker(arguments.model, threads=1), threads=1)
     parts = arguments.only or ["jitter", "lag", "speed", "identity"]
     table = Table(title=f"{len(samples)} faces of {arguments.stills.name}")
     for column in ("measure", "kpipe", "bar", "aim"):

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from kpipe import Pipeline, Style, read_image
-from kpipe.media.images import encode, write_file
-from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, to_gray, transform, warp
+from kpipe.media.images import encode
+from kpipe.preprocessing.affine import crop_transform, transform
+from kpipe.preprocessing.crops import to_gray, warp
+from kpipe.utils.files import write_file
+from kpipe.utils.opencv import cv2
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
 parser.add_argument(

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from kpipe.kaggle.charts import curves_chart, keypoints_chart
+from kpipe.kaggle.drawing import grid, worst
 from kpipe.kaggle.files import kept_out, read_lookup, read_test, read_training
 from kpipe.kaggle.metrics import measure, rmse_by_face
-from kpipe.kaggle.pictures import curves_chart, grid, keypoints_chart, worst
 from kpipe.kaggle.predict import Derived
 from kpipe.kaggle.submission import check, submission_csv
 from kpipe.kaggle.synthetic import from_drawings
-from kpipe.media.images import encode, write_file
-from kpipe.training.keypoints import KeypointSettings, predict, train_keypoints
+from kpipe.kaggle.training import KeypointSettings, predict, train_keypoints
+from kpipe.media.images import encode
+from kpipe.utils.files import write_file
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
 parser.add_argument("--set", type=Path, help="of Kaggle's files")

@@ -11,19 +11,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kpipe.detector import CascadeError, Detections, Detector, HaarDetector
-    from kpipe.faces import Face, Faces, Pose
-    from kpipe.media.images import ImageError, read_image
-    from kpipe.pipeline import Pipeline
-    from kpipe.predictor import FaceSieve, LandmarkPredictor, ModelError
-    from kpipe.proposals import ProposalDetector
-    from kpipe.renderer import Style, render
-    from kpipe.schemes import IBUG68, KAGGLE15, Scheme
-    from kpipe.tracker import Tracker
-    from kpipe.yunet import YuNetDetector
+from kpipe import _deprecated
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from kpipe.detectors.haar import HaarDetector
+    from kpipe.detectors.proposals import ProposalDetector
+    from kpipe.detectors.yunet import YuNetDetector
+    from kpipe.errors import CascadeError, ImageError, KpipeError, ModelError
+    from kpipe.media.images import read_image
+    from kpipe.networks.classifier import FaceClassifier
+    from kpipe.networks.landmarker import Landmarker
+    from kpipe.options import PipelineOptions, TrackerOptions
+    from kpipe.pipeline import Pipeline
+    from kpipe.rendering.draw import Style, render
+    from kpipe.structures.detections import Detections, Detector
+    from kpipe.structures.faces import Face, Faces, Pose
+    from kpipe.structures.landmarks import Landmarks
+    from kpipe.structures.schemes import IBUG68, KAGGLE15, Scheme
+    from kpipe.tracking.tracker import Tracker
+
+__version__ = "0.2.0"
 
 __all__ = [
     "IBUG68",
@@ -32,53 +39,67 @@ __all__ = [
     "Detections",
     "Detector",
     "Face",
-    "FaceSieve",
+    "FaceClassifier",
     "Faces",
     "HaarDetector",
     "ImageError",
-    "LandmarkPredictor",
+    "KpipeError",
+    "Landmarker",
+    "Landmarks",
     "ModelError",
     "Pipeline",
+    "PipelineOptions",
     "Pose",
     "ProposalDetector",
     "Scheme",
     "Style",
     "Tracker",
+    "TrackerOptions",
     "YuNetDetector",
     "read_image",
     "render",
 ]
 
 _HOME = {
-    "CascadeError": "detector",
-    "ModelError": "predictor",
-    "Detections": "detector",
-    "Detector": "detector",
-    "HaarDetector": "detector",
-    "Face": "faces",
-    "Faces": "faces",
-    "Pose": "faces",
-    "ImageError": "media.images",
+    "CascadeError": "errors",
+    "ImageError": "errors",
+    "KpipeError": "errors",
+    "ModelError": "errors",
+    "Detections": "structures.detections",
+    "Detector": "structures.detections",
+    "Face": "structures.faces",
+    "Faces": "structures.faces",
+    "Pose": "structures.faces",
+    "Landmarks": "structures.landmarks",
+    "IBUG68": "structures.schemes",
+    "KAGGLE15": "structures.schemes",
+    "Scheme": "structures.schemes",
     "read_image": "media.images",
+    "FaceClassifier": "networks.classifier",
+    "Landmarker": "networks.landmarker",
+    "HaarDetector": "detectors.haar",
+    "ProposalDetector": "detectors.proposals",
+    "YuNetDetector": "detectors.yunet",
     "Pipeline": "pipeline",
-    "FaceSieve": "predictor",
-    "LandmarkPredictor": "predictor",
-    "ProposalDetector": "proposals",
-    "YuNetDetector": "yunet",
-    "Style": "renderer",
-    "Tracker": "tracker",
-    "render": "renderer",
-    "IBUG68": "schemes",
-    "KAGGLE15": "schemes",
-    "Scheme": "schemes",
+    "PipelineOptions": "options",
+    "TrackerOptions": "options",
+    "Tracker": "tracking.tracker",
+    "Style": "rendering.draw",
+    "render": "rendering.draw",
 }
+
+_deprecated.install()
 
 
 def __getattr__(name: str) -> Any:
     # Names are fetched when first used: `import kpipe` stays fast and needs no OpenCV.
-    if name not in _HOME:
-        raise AttributeError(f"module 'kpipe' has no attribute {name!r}")
-    return getattr(import_module(f"kpipe.{_HOME[name]}"), name)
+    if name in _HOME:
+        return getattr(import_module(f"kpipe.{_HOME[name]}"), name)
+    new = _deprecated.NAMES.get(name)
+    if new in _HOME:
+        _deprecated.warn(f"kpipe.{name}", f"kpipe.{new}")
+        return getattr(import_module(f"kpipe.{_HOME[new]}"), new)
+    raise AttributeError(f"module 'kpipe' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

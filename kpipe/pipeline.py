@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detector import Detections, Detector
-from kpipe.faces import Face, Faces, Pose
-from kpipe.measures import head_angles, mean_face
-from kpipe.predictor import FIRST_LOOK, FaceSieve, LandmarkPredictor, Prediction
-from kpipe.preprocessor import (
-    Pyramid,
-    crop_transforms,
-    face_box,
-    outer_box,
-    to_gray,
-    warp,
-)
-from kpipe.proposals import ProposalDetector
-from kpipe.resources import packaged
+from kpipe.detectors.proposals import ProposalDetector
+from kpipe.measures.pose import head_angles, mean_face
+from kpipe.networks.classifier import FaceClassifier
+from kpipe.networks.landmarker import COARSE, Landmarker, Prediction
+from kpipe.preprocessing.affine import crop_transforms
+from kpipe.preprocessing.boxes import head_box, iou, landmark_box, nms
+from kpipe.preprocessing.crops import ImagePyramid, checked_gray, warp
+from kpipe.structures.detections import Detections, Detector
+from kpipe.structures.faces import Face, Faces, Pose
+from kpipe.structures.landmarks import Landmarks
+from kpipe.utils.resources import packaged
 
 MIN_SCORE = 0.7
 """Least probability of a face that is reported. All held-out faces, turned and reduced to as little
 as 16 pixels, have more; on 188 photographs without faces, each seen in three ways, 5 are seen."""
 
-POSSIBLE = 0.1
+
+MIN_CLASSIFIER_SCORE = 0.1
 """Least probability, at a glance, of a candidate that is looked at. Of 352 held-out faces, turned
 and reduced to as little as 16 pixels, none is lost by it; of what is no face 86 % are."""
+
 
 USUAL_SPREAD, DOUBT = 0.033, 150.0
 """Mean sigma of a face, in sides of its landmarks' square, that no held-out face of 416 exceeds,
@@ -47,23 +44,6 @@ POSSIBLE_FACE = 0.3
 ANCHORED, GUESSED = 0.3, 0.15
 """IoU with the detector's box below which a network's points are no face's there; and the sigma of
 the mean face's points that take their place, in sides of the box."""
-
-
-class Landmarks(NamedTuple):
-    """What was seen in n boxes of one picture.
-
-    Attributes:
-        points: (n, 68, 2) float32, pixels of the picture.
-        sigma: (n, 68) float32, pixels of the picture.
-        scores: (n,) float32, probability of a face.
-    """
-
-    points: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    scores: NDArray[np.float32]
-
-    def take(self, chosen: NDArray[np.intp]) -> Landmarks:
-        return Landmarks(self.points[chosen], self.sigma[chosen], self.scores[chosen])
 
 
 class Pipeline:
@@ -87,19 +67,19 @@ class Pipeline:
     def __init__(
         self,
         detector: Detector | None = None,
-        predictor: LandmarkPredictor | None = None,
+        predictor: Landmarker | None = None,
         *,
-        first: LandmarkPredictor | None = None,
-        sieve: FaceSieve | None = None,
+        first: Landmarker | None = None,
+        sieve: FaceClassifier | None = None,
         min_score: float = MIN_SCORE,
         overlap: float = 0.2,
         max_roll: float = 180.0,
         threads: int = 0,
     ) -> None:
         self.detector = detector or ProposalDetector(threads=threads)
-        self.first = first or LandmarkPredictor(packaged(FIRST_LOOK), threads)
-        self.sieve = sieve or FaceSieve(threads=threads)
-        self.predictor = predictor or LandmarkPredictor(threads=threads)
+        self.first = first or Landmarker(packaged(COARSE), threads)
+        self.sieve = sieve or FaceClassifier(threads=threads)
+        self.predictor = predictor or Landmarker(threads=threads)
         self.min_score = min_score
         self.overlap = overlap
         self.max_roll = max_roll
@@ -116,7 +96,7 @@ class Pipeline:
         """
         gray = checked_gray(image)
         height, width = gray.shape
-        pyramid = Pyramid(gray)
+        pyramid = ImagePyramid(gray)
         detections = _checked(self.detector(gray) if candidates is None else candidates)
         if detections.scores is not None:
             faces = self._weighed(gray, pyramid, detections, detections.scores)
@@ -125,23 +105,23 @@ class Pipeline:
                 detections = self._glance(pyramid, detections)
             faces = self._agreed(gray, self._first_look(pyramid, detections, self.min_score))
         # Two candidates can settle on one face: the second look shows it.
-        chosen = non_maximum_suppression(faces, self.min_score, self.overlap)
+        chosen = nms(faces, self.min_score, self.overlap)
         kept = _as_faces(faces.take(chosen), self.max_roll)
         return Faces(kept, width, height, scheme=self.predictor.scheme)
 
     def _agreed(self, gray: NDArray[np.uint8], found: Landmarks) -> Landmarks:
         """Faces that both networks of points take for such; the first look's are given."""
         # A face is never more probable than at its first look.
-        first = found.take(non_maximum_suppression(found, self.min_score, self.overlap))
+        first = found.take(nms(found, self.min_score, self.overlap))
         second = self.second_look(gray, first, self.min_score)
         sure = np.flatnonzero(second.scores >= self.min_score)
         first, second = first.take(sure), second.take(sure)
-        return second._replace(scores=agreement(first, second))
+        return second._replace(scores=fused_score(first, second))
 
     def _weighed(
         self,
         gray: NDArray[np.uint8],
-        pyramid: Pyramid,
+        pyramid: ImagePyramid,
         detections: Detections,
         detected: NDArray[np.float32],
     ) -> Landmarks:
@@ -153,7 +133,7 @@ class Pipeline:
         first = anchored(self._first_look(pyramid, detections, 0.0), detections)
         coarse = first.scores
         first = first._replace(scores=combined(COARSE_WEIGHTS, detected, first.scores))
-        chosen = non_maximum_suppression(first, POSSIBLE_FACE * self.min_score, self.overlap)
+        chosen = nms(first, POSSIBLE_FACE * self.min_score, self.overlap)
         first, detected, coarse = first.take(chosen), detected[chosen], coarse[chosen]
         second = self.second_look(gray, first)
         scores = combined(REFINED_WEIGHTS, detected, coarse, second.scores)
@@ -183,7 +163,7 @@ class Pipeline:
         Returns:
             Some of them.
         """
-        return self._glance(Pyramid(gray), detections)
+        return self._glance(ImagePyramid(gray), detections)
 
     def first_look(
         self, gray: NDArray[np.uint8], detections: Detections, least: float = 0.0
@@ -198,7 +178,7 @@ class Pipeline:
         Returns:
             Of all of them, in the same order; points and sigma that are not wanted may be NaN.
         """
-        return self._first_look(Pyramid(gray), detections, least)
+        return self._first_look(ImagePyramid(gray), detections, least)
 
     def second_look(
         self, gray: NDArray[np.uint8], first: Landmarks, least: float = 0.0
@@ -215,21 +195,21 @@ class Pipeline:
         """
         size = self.predictor.crop_size
         rolls = head_angles(first.points)[:, 2].astype(np.float32)
-        boxes = face_box(first.points, rolls)
+        boxes = landmark_box(first.points, rolls)
         matrices = _framed(Detections(boxes, rolls), self.predictor)
         crops = [warp(gray, matrix, size) for matrix in matrices]
         seen = self.predictor(np.reshape(crops, (-1, size, size)).astype(np.uint8), least)
         return _in_picture(seen, matrices)
 
-    def _glance(self, pyramid: Pyramid, detections: Detections) -> Detections:
+    def _glance(self, pyramid: ImagePyramid, detections: Detections) -> Detections:
         detections = _checked(detections)
         matrices = _framed(detections, self.sieve)
         seen = self.sieve(pyramid.crops(matrices, self.sieve.crop_size))
-        chosen = seen >= min(POSSIBLE, self.min_score)
+        chosen = seen >= min(MIN_CLASSIFIER_SCORE, self.min_score)
         scores = None if detections.scores is None else detections.scores[chosen]
         return Detections(detections.boxes[chosen], detections.rolls[chosen], scores)
 
-    def _first_look(self, pyramid: Pyramid, detections: Detections, least: float) -> Landmarks:
+    def _first_look(self, pyramid: ImagePyramid, detections: Detections, least: float) -> Landmarks:
         matrices = _framed(_checked(detections), self.first)
         seen = self.first(pyramid.crops(matrices, self.first.crop_size), least)
         return _in_picture(seen, matrices)
@@ -239,8 +219,8 @@ def anchored(found: Landmarks, detections: Detections) -> Landmarks:
     """The points, where they lie in the boxes of confident detections; elsewhere the mean face's,
     put in the box, with a sigma that says that they are no more than that.
     """
-    squares = face_box(found.points, np.asarray(detections.rolls))
-    astray = intersection_over_union(squares, detections.boxes) < ANCHORED
+    squares = landmark_box(found.points, np.asarray(detections.rolls))
+    astray = iou(squares, detections.boxes) < ANCHORED
     if not astray.any():
         return found
     points, sigma = found.points.copy(), found.sigma.copy()
@@ -255,7 +235,7 @@ def mean_points(boxes: NDArray[np.floating], rolls: NDArray[np.floating]) -> NDA
     degrees.
     """
     shape = mean_face()[:, :2]
-    x0, y0, x1, y1 = face_box(shape).astype(np.float64)
+    x0, y0, x1, y1 = landmark_box(shape).astype(np.float64)
     shape = (shape - ((x0 + x1) / 2, (y0 + y1) / 2)) / (x1 - x0)
     angle = np.deg2rad(np.asarray(rolls, np.float64))
     along = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -281,7 +261,7 @@ def combined(weights: tuple[float, ...], *scores: NDArray[np.floating]) -> NDArr
     return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 
-def _framed(detections: Detections, network: FaceSieve | LandmarkPredictor) -> NDArray[np.float64]:
+def _framed(detections: Detections, network: FaceClassifier | Landmarker) -> NDArray[np.float64]:
     """(n, 2, 3): from the picture to the crops that a network wants of it."""
     boxes, rolls = detections.boxes, detections.rolls
     return crop_transforms(boxes, rolls, network.crop_size, network.crop_margin)
@@ -315,7 +295,7 @@ def _in_picture(seen: Prediction, matrices: NDArray[np.float64]) -> Landmarks:
     return Landmarks(points.astype(np.float32), sigma.astype(np.float32), seen.face)
 
 
-def agreement(first: Landmarks, second: Landmarks) -> NDArray[np.float32]:
+def fused_score(first: Landmarks, second: Landmarks) -> NDArray[np.float32]:
     """(n,) how probable it is that these are faces: as both looks say, less where the second is
     unusually unsure of the points.
 
@@ -328,49 +308,9 @@ def agreement(first: Landmarks, second: Landmarks) -> NDArray[np.float32]:
     return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 
-def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The gray picture of an RGB or gray one.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    right_shape = isinstance(image, np.ndarray) and (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    )
-    if not right_shape or image.dtype != np.uint8 or image.size == 0:
-        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise ValueError(f"image: expected uint8 (h, w, 3) RGB or (h, w) gray, got {got}")
-    return to_gray(image)
-
-
-def non_maximum_suppression(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
-    """Indices of the probable faces, the most probable first, without those that overlap it."""
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= min_score]
-    boxes = face_box(found.points[order])
-    kept: list[int] = []
-    gone = np.zeros(len(order), bool)
-    for index in range(len(order)):
-        if not gone[index]:
-            kept.append(index)
-            gone |= intersection_over_union(boxes[index], boxes) > overlap
-    return order[kept]
-
-
-def intersection_over_union(
-    a: NDArray[np.floating], b: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """(...,) IoU of boxes (..., 4) x0, y0, x1, y1."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.maximum(sides, 0).prod(axis=-1)
-    both = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
-    return np.asarray(shared / np.maximum(both - shared, 1e-12))
-
-
 def _as_faces(found: Landmarks, max_roll: float) -> tuple[Face, ...]:
     angles = head_angles(found.points)
-    boxes = outer_box(found.points, angles[:, 2])
+    boxes = head_box(found.points, angles[:, 2])
     faces = [
         Face(box, float(score), points, sigma, Pose(*pose))
         for box, score, points, sigma, pose in zip(

@@ -63,7 +63,7 @@ def kpipe(tmp_path: Path) -> Run:
 @pytest.fixture
 def labelled(tmp_path: Path, pipeline: Pipeline) -> Path:
     """A folder in the format of 300-W: the example portraits with what the network sees in them."""
-    from kpipe.writers.pts import to_pts
+    from kpipe.formats.pts import to_pts
 
     folder = tmp_path / "labelled"
     folder.mkdir()

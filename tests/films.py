@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe import read_image
-from kpipe.opencv import cv2
+from kpipe.utils.opencv import cv2
 from tests.conftest import PORTRAIT
 
 SIDE = 192

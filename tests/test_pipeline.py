@@ -7,10 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
-from kpipe.detectors import TILTS, make_detector
-from kpipe.opencv import cv2
-from kpipe.pipeline import Landmarks, agreement, intersection_over_union
-from kpipe.preprocessor import face_box, to_gray
+from kpipe.detectors.registry import TILTS, make_detector
+from kpipe.pipeline import fused_score
+from kpipe.preprocessing.boxes import iou, landmark_box
+from kpipe.preprocessing.crops import to_gray
+from kpipe.structures.landmarks import Landmarks
+from kpipe.utils.opencv import cv2
 from tests.conftest import GROUP
 
 
@@ -133,7 +135,7 @@ def test_gray_and_rgb_are_the_same(
 def test_a_hidden_half_is_known_to_be_uncertain(
     pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
-    box = face_box(portrait_faces[0].points)
+    box = landmark_box(portrait_faces[0].points)
     x0, y0, x1, y1 = box.astype(int)
     hidden = portrait.copy()
     hidden[y0 - 10 : (y0 + y1) // 2, (x0 + x1) // 2 : x1 + 10] = 60
@@ -174,7 +176,7 @@ def test_several_threads_at_once(
 def test_a_detector_of_ones_own(
     pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
 ) -> None:
-    box = face_box(portrait_faces[0].points)
+    box = landmark_box(portrait_faces[0].points)
 
     def told(gray: NDArray[np.uint8]) -> Detections:
         assert gray.ndim == 2
@@ -197,7 +199,7 @@ def test_a_detector_of_ones_own(
 
 def test_the_box_reaches_from_the_forehead_to_the_chin(portrait_faces: Faces) -> None:
     face = portrait_faces[0]
-    inner = face_box(face.points)
+    inner = landmark_box(face.points)
     assert face.box[1] < inner[1] - 0.15 * face.size
     assert inner[3] < face.box[3] < inner[3] + 0.1 * face.size
     assert (face.box[:2] < face.points.min(axis=0)).all()
@@ -206,19 +208,19 @@ def test_the_box_reaches_from_the_forehead_to_the_chin(portrait_faces: Faces) ->
 
 def test_intersection_over_union() -> None:
     a = np.array([0.0, 0.0, 10.0, 10.0])
-    assert intersection_over_union(a, a) == 1
-    assert intersection_over_union(a, a + 20) == 0
-    assert intersection_over_union(a, a + [5, 0, 5, 0]) == pytest.approx(1 / 3)
+    assert iou(a, a) == 1
+    assert iou(a, a + 20) == 0
+    assert iou(a, a + [5, 0, 5, 0]) == pytest.approx(1 / 3)
 
 
 def test_a_face_whose_points_could_be_anywhere_is_less_probable(portrait_faces: Faces) -> None:
     face = portrait_faces[0]
     score = np.array([0.95], np.float32)
     seen = Landmarks(face.points[None], face.sigma[None], score)
-    assert agreement(seen, seen) == pytest.approx(0.95, abs=1e-3)
-    assert agreement(seen, seen._replace(scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
+    assert fused_score(seen, seen) == pytest.approx(0.95, abs=1e-3)
+    assert fused_score(seen, seen._replace(scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
     unsure = seen._replace(sigma=np.full((1, 68), 0.06 * face.size, np.float32))
-    assert agreement(seen, unsure) < 0.5
+    assert fused_score(seen, unsure) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_a_face_cut_by_the_edge(
 ) -> None:
     """Cut by shares of its landmarks' square; negative: so much is left around it."""
     points = portrait_faces[0].points
-    x0, y0, x1, y1 = face_box(points)
+    x0, y0, x1, y1 = landmark_box(points)
     edges = np.array([x0, y0, x1, y1]) + np.array(cut) * (x1 - x0)
     left, top, right, bottom = edges.clip(0).astype(int)
     found = pipeline(np.ascontiguousarray(portrait[top:bottom, left:right]))

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kpipe import __version__
-from kpipe.batch import BatchError
+from kpipe.batch.engines.local import Answer
 from kpipe.batch.journal import Done, Journal, Totals, Wanted
-from kpipe.batch.live import LiveTable
-from kpipe.batch.local import Answer
 from kpipe.batch.sources import (
     ANNOTATED,
     CROPS,
@@ -27,23 +25,16 @@ from kpipe.batch.sources import (
     SHEET,
     STATE,
     STREAM,
-    ReadError,
     Scan,
     Selection,
-    SourceError,
     open_archive,
 )
-from kpipe.batch.work import (
-    Settings,
-    Task,
-    annotated_name,
-    crop_name,
-    temporary_folder,
-    unread,
-)
+from kpipe.batch.tables import GrowingTable
+from kpipe.batch.worker import Settings, Task, annotated_name, crop_name, temporary_folder, unread
+from kpipe.errors import BatchError, ReadError, SourceError
 from kpipe.formats import Record, load_format
-from kpipe.media.images import shown, write_file
-from kpipe.resources import packaged
+from kpipe.utils.files import display_name, write_file
+from kpipe.utils.resources import packaged
 
 SUMMARY, ERRORS = "summary.json", "errors.csv"
 FILES = {
@@ -62,7 +53,7 @@ COMMIT_COUNT = 1000
 
 
 class Engine(Protocol):
-    """Whoever does the photographs; see `kpipe.batch.local.LocalEngine.run`."""
+    """Whoever does the photographs; see `kpipe.batch.engines.local.LocalEngine.run`."""
 
     def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]: ...
 
@@ -211,7 +202,7 @@ class _Job:
         except OSError as error:
             self.journal.close()
             raise self._cannot_write(error) from None
-        self._tables: list[LiveTable] = []
+        self._tables: list[GrowingTable] = []
 
     def close(self) -> None:
         for table in self._tables:
@@ -225,15 +216,17 @@ class _Job:
                 for name in (*FILES.values(), ANNOTATED, CROPS, SUMMARY, ERRORS, SHEET):
                     if (self._folder / name).exists():
                         raise BatchError(
-                            f"{shown(self._folder / name)}: exists and is no result of kpipe "
-                            "batch; choose another folder for the results"
+                            f"{display_name(self._folder / name)}: exists and is no result of "
+                            "kpipe batch; choose another folder for the results"
                         )
             state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from None
 
     def _cannot_write(self, error: OSError) -> BatchError:
-        return BatchError(f"{shown(self._folder)}: cannot be written ({error.strerror or error})")
+        return BatchError(
+            f"{display_name(self._folder)}: cannot be written ({error.strerror or error})"
+        )
 
     def look(self) -> None:
         """Finds the photographs, and which of them are done."""
@@ -260,7 +253,7 @@ class _Job:
         if (name, reason) in self.unreadable:
             return  # an archive is read twice
         self.unreadable.append((name, reason))
-        self.problem(reason if shown(name) in reason else f"{shown(name)}: {reason}")
+        self.problem(reason if display_name(name) in reason else f"{display_name(name)}: {reason}")
 
     def work(self, engine: Callable[[], AbstractContextManager[Engine]]) -> bool:
         """Does what is not done. Returns whether all is."""
@@ -388,7 +381,7 @@ class _Job:
             "include": plan.selection.include,
             "exclude": plan.selection.exclude,
         }
-        return {name: [shown(given) for given in values] for name, values in parts.items()}
+        return {name: [display_name(given) for given in values] for name, values in parts.items()}
 
     def _remove(self, *pictures: str) -> None:
         # What cannot be taken away stays.
@@ -399,9 +392,9 @@ class _Job:
     def _open_tables(self) -> None:
         """The tables that grow with the job: made anew from the journal, then added to."""
         folder = self._folder
-        tables = [LiveTable(folder / ERRORS, "errors")]
+        tables = [GrowingTable(folder / ERRORS, "errors")]
         tables += [
-            LiveTable(folder / FILES[name], name)
+            GrowingTable(folder / FILES[name], name)
             for name in ("jsonl", "csv")
             if name in self.plan.formats
         ]
@@ -425,7 +418,7 @@ class _Job:
             if name not in ("jsonl", "csv"):
                 lost[name] = self._export(name)
         if self.plan.sheet:
-            from kpipe.batch.sheet import write_sheet
+            from kpipe.batch.contact_sheet import write_sheet
 
             write_sheet(self._folder / SHEET, self.journal, self.plan.settings)
         return lost
@@ -473,7 +466,7 @@ class _Job:
             "faces": totals.faces,
             "without_face": totals.faceless,
             "errors": totals.errors,
-            "unreadable": [shown(name) for name, _ in self.unreadable],
+            "unreadable": [display_name(name) for name, _ in self.unreadable],
             "done_by_this_run": now,
             "seconds": round(outcome.seconds, 2),
             "photographs_per_second": round(now / outcome.seconds, 2) if outcome.seconds else 0,
@@ -521,5 +514,5 @@ def _fingerprint(files: Iterable[Path]) -> str:
         for file in files:
             digest.update(file.name.encode("utf-8", "surrogateescape") + file.read_bytes())
     except OSError as error:
-        raise BatchError(f"{shown(file)}: {error.strerror or error}") from None
+        raise BatchError(f"{display_name(file)}: {error.strerror or error}") from None
     return digest.hexdigest()[:16]

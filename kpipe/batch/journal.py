@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from kpipe.batch import BatchError
-from kpipe.batch.sources import Photo
-from kpipe.media.images import shown
+from kpipe.batch.sources import InputPhoto
+from kpipe.errors import BatchError
+from kpipe.utils.files import display_name
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS options (id INTEGER PRIMARY KEY, content TEXT UNIQUE NOT NULL);
@@ -54,7 +54,7 @@ class Pending(NamedTuple):
     """
 
     id: int
-    photo: Photo
+    photo: InputPhoto
     digest: bytes | None
 
 
@@ -142,7 +142,7 @@ class Journal:
     def close(self) -> None:
         self._base.close()
 
-    def look(self, photos: Iterable[Photo]) -> int:
+    def look(self, photos: Iterable[InputPhoto]) -> int:
         """Takes in what is there to be done. Returns how many names came more than once."""
         twice = 0
         rows = (
@@ -326,7 +326,7 @@ class Journal:
             ).fetchone()
         return zlib.decompress(row[0]).decode()
 
-    def sample(self, count: int) -> list[tuple[Photo, str]]:
+    def sample(self, count: int) -> list[tuple[InputPhoto, str]]:
         """Some photographs with faces, spread evenly over all names, and their records."""
         with self._errors():
             ids = self._base.execute(
@@ -378,7 +378,7 @@ class Journal:
         try:
             yield
         except sqlite3.Error as error:
-            name, reason = shown(self._path), str(error)
+            name, reason = display_name(self._path), str(error)
             if "locked" in reason:
                 reason = "another job is writing to this folder; wait for it or choose another"
             elif "not a database" in reason or "malformed" in reason:
@@ -390,9 +390,9 @@ class Journal:
             raise BatchError(f"{name}: {reason}") from None
 
 
-def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> Photo:
+def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> InputPhoto:
     inside = None if member is None else os.fsdecode(member)
-    return Photo(os.fsdecode(name), os.fsdecode(place), inside, size, mtime)
+    return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime)
 
 
 def _storable(number: int | None) -> int | None:

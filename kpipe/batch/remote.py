@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from kpipe.batch.sources import ReadError, SourceError
+from kpipe.errors import ReadError, SourceError
 
 
 def find(address: str) -> Iterator[tuple[str, str, int, int]]:

@@ -18,8 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
-from kpipe.batch import BatchError
-from kpipe.media.images import shown
+from kpipe.errors import ReadError, SourceError
+from kpipe.utils.files import display_name
 
 PICTURES = frozenset(
     f".{ending}"
@@ -30,26 +30,32 @@ PICTURES = frozenset(
 )
 """Endings of the names that are taken for photographs in folders, archives and patterns."""
 
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
 LISTS = (".txt", ".lst", ".list")
+
+
 STREAM = "-"
 
+
 STATE, ANNOTATED, CROPS, POINTS, SHEET = ".kpipe", "annotated", "crops", "pts", "sheet.jpg"
+
+
 RESULTS = (STATE, ANNOTATED, CROPS, POINTS, SHEET)
 """What is not to be taken for photographs in a folder of results."""
 
+
 JOURNAL = f"{STATE}/journal.sqlite"
 """Marks a folder of results."""
+
 
 LARGEST_MEMBER = 1 << 30
 """Bytes: what claims or turns out to be larger inside an archive is no photograph but a trap."""
 
 
-class SourceError(BatchError):
-    """An input cannot be used; the message names it."""
-
-
-class Photo(NamedTuple):
+class InputPhoto(NamedTuple):
     """A photograph that was found, not yet read.
 
     Attributes:
@@ -131,11 +137,13 @@ class Scan:
             if given == STREAM or is_address(given) or os.path.lexists(given):
                 continue
             if not glob.has_magic(given):
-                raise SourceError(f"{shown(given)}: no such folder, photograph, list or archive")
+                raise SourceError(
+                    f"{display_name(given)}: no such folder, photograph, list or archive"
+                )
             if next(glob.iglob(given, recursive=True), None) is None:
-                raise SourceError(f"{shown(given)}: nothing matches this pattern")
+                raise SourceError(f"{display_name(given)}: nothing matches this pattern")
 
-    def __iter__(self) -> Iterator[Photo]:
+    def __iter__(self) -> Iterator[InputPhoto]:
         """The photographs as they are found; a name may come twice."""
         alone = len(self.inputs) == 1
         for given in self.inputs:
@@ -149,7 +157,7 @@ class Scan:
                 for match in sorted(glob.iglob(given, recursive=True)):
                     yield from self._path(match, alone=False, chosen=False)
 
-    def _path(self, path: str, alone: bool, chosen: bool = True) -> Iterator[Photo]:
+    def _path(self, path: str, alone: bool, chosen: bool = True) -> Iterator[InputPhoto]:
         prefix = "" if alone else plain(path) + "/"
         if self._is_result(path):
             self.problem(path, "lies where the results go; choose another folder for them")
@@ -160,7 +168,7 @@ class Scan:
         elif chosen and path.lower().endswith(LISTS):
             try:
                 with Path(path).open("rb") as stream:
-                    yield from self._list(stream, shown(path))
+                    yield from self._list(stream, display_name(path))
             except OSError as error:
                 self.problem(path, _reason(error))
         else:
@@ -171,13 +179,13 @@ class Scan:
         results = os.path.realpath(self.results)
         return any(place.startswith(os.path.join(results, name, "")) for name in RESULTS)
 
-    def _file(self, path: str, name: str, chosen: bool) -> Iterator[Photo]:
+    def _file(self, path: str, name: str, chosen: bool) -> Iterator[InputPhoto]:
         if self.selection.takes(name, chosen):
-            yield Photo(name, path, None, *_stamp(path))
+            yield InputPhoto(name, path, None, *_stamp(path))
         else:
             self.left_aside += 1
 
-    def _list(self, stream: IO[bytes], name: str) -> Iterator[Photo]:
+    def _list(self, stream: IO[bytes], name: str) -> Iterator[InputPhoto]:
         """One name a line; or, as `find -print0` writes them, with a zero byte after each."""
         try:
             for line in _lines(stream):
@@ -191,7 +199,7 @@ class Scan:
         except (OSError, ValueError) as error:
             self.problem(name, _reason(error))
 
-    def _folder(self, top: str, prefix: str) -> Iterator[Photo]:
+    def _folder(self, top: str, prefix: str) -> Iterator[InputPhoto]:
         # Links to folders are followed after all real folders, and no folder is entered twice: so
         # that loops end, and a photograph is met under its own name.
         seen = set()
@@ -219,19 +227,19 @@ class Scan:
                         elif not self.selection.takes(name):
                             self.left_aside += 1
                         else:
-                            yield Photo(name, entry.path, None, *_stamp(entry))
+                            yield InputPhoto(name, entry.path, None, *_stamp(entry))
             except OSError as error:
                 self.problem(inside or top, _reason(error))
             folders.extend(sorted(found, reverse=True))
             if not folders:
                 links.sort(reverse=True)
 
-    def _archive(self, path: str, prefix: str) -> Iterator[Photo]:
+    def _archive(self, path: str, prefix: str) -> Iterator[InputPhoto]:
         try:
             with open_archive(path) as archive:
                 for member in archive:
                     if self.selection.takes(prefix + plain(member.name)):
-                        yield Photo(
+                        yield InputPhoto(
                             prefix + plain(member.name), path, member.name, member.size,
                             member.mtime,
                         )  # fmt: skip
@@ -240,7 +248,7 @@ class Scan:
         except SourceError as error:
             self.problem(path, str(error))
 
-    def _address(self, address: str, alone: bool) -> Iterator[Photo]:
+    def _address(self, address: str, alone: bool) -> Iterator[InputPhoto]:
         from kpipe.batch.remote import find
 
         try:
@@ -248,7 +256,7 @@ class Scan:
                 # Of an address that is one photograph nothing is inside.
                 name = inside if alone and inside else place
                 if self.selection.takes(name, chosen=not inside):
-                    yield Photo(name, place, None, size, mtime)
+                    yield InputPhoto(name, place, None, size, mtime)
                 else:
                     self.left_aside += 1
         except OSError as error:
@@ -325,15 +333,11 @@ def _reason(error: Exception) -> str:
 
 
 class Content(NamedTuple):
-    """The bytes of a photograph and the stamp of the file at that moment; see `Photo`."""
+    """The bytes of a photograph and the stamp of the file at that moment; see `InputPhoto`."""
 
     content: bytes
     size: int
     mtime: int
-
-
-class ReadError(OSError):
-    """A file cannot be read; the message is the reason, without the file's name."""
 
 
 def read_content(place: str) -> Content:
@@ -446,7 +450,9 @@ class _ArchiveErrors:
         # Damaged archives raise nearly anything: EOFError, zlib.error, LZMAError, ValueError …
         if isinstance(error, Exception):
             reason = " ".join(_reason(error).split()) or type(error).__name__
-            raise SourceError(f"{shown(self._path)}: not a readable archive ({reason})") from None
+            raise SourceError(
+                f"{display_name(self._path)}: not a readable archive ({reason})"
+            ) from None
 
 
 def _no_link() -> bytes:

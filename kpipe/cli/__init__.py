@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 import warnings
-from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from kpipe import __version__
 from kpipe.cli import annotate, batch, bench, convert, evaluate, export, kaggle, live, train, video
+from kpipe.errors import KpipeError
 
 app = typer.Typer(
     name="kpipe",
@@ -81,30 +81,8 @@ def main() -> None:
         sys.exit(_say(f"cannot write the results: {error.strerror or error}", 1))
     except ImportError as error:
         sys.exit(_say(str(error), 2))
-    except Exception as error:
-        if not _expected(error):
-            raise
+    except KpipeError as error:
         sys.exit(_say(str(error), 2))
-
-
-def _expected(error: Exception) -> bool:
-    """Whether an error is one of ours, whose message is written for the user."""
-    ours = (
-        ("kpipe.predictor", "ModelError"),
-        ("kpipe.boxes", "BoxesError"),
-        ("kpipe.detector", "CascadeError"),
-        ("kpipe.datasets.samples", "DatasetError"),
-        ("kpipe.kaggle.files", "KaggleError"),
-        ("kpipe.media.images", "ImageError"),
-        ("kpipe.media.camera", "CameraError"),
-        ("kpipe.training.keypoints", "KeypointTrainingError"),
-        ("kpipe.training.train", "TrainingError"),
-    )
-    return any(
-        isinstance(error, getattr(import_module(module), name))
-        for module, name in ours
-        if module in sys.modules
-    )
 
 
 def _say(message: str, code: int) -> int:

@@ -6,21 +6,19 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kpipe.cli.options import DetectorsMinFace, Model, Tilt
+from kpipe.cli.outputs import STREAM, OutputGuard, Tables
+from kpipe.errors import KpipeError
 
 if TYPE_CHECKING:
-    from kpipe.faces import Faces
     from kpipe.media.images import Photo
-    from kpipe.renderer import Style
-    from kpipe.schemes import Scheme
-
-STREAM = "-"
+    from kpipe.rendering.draw import Style
+    from kpipe.structures.faces import Faces
 
 
 def annotate(
@@ -99,15 +97,16 @@ def annotate(
     """
     import numpy as np
 
-    from kpipe.boxes import BoxesError, GivenBoxes, candidates, read_boxes
-    from kpipe.cli.report import error, say, table, track
-    from kpipe.detectors import TILTS, make_detector
-    from kpipe.media.images import ImageError, shown
-    from kpipe.opencv import cv2
+    from kpipe.cli.console import error, progress, say, table
+    from kpipe.detectors.registry import TILTS, make_detector
+    from kpipe.formats.boxes import GivenBoxes, read_boxes
+    from kpipe.networks.landmarker import Landmarker
     from kpipe.pipeline import Pipeline
-    from kpipe.predictor import LandmarkPredictor
-    from kpipe.renderer import Style
-    from kpipe.schemes import SCHEMES
+    from kpipe.rendering.draw import Style
+    from kpipe.structures.detections import candidates
+    from kpipe.structures.schemes import SCHEMES
+    from kpipe.utils.files import display_name
+    from kpipe.utils.opencv import cv2
 
     try:
         style = Style(tuple(part for part in draw.split(",") if part))
@@ -122,12 +121,12 @@ def annotate(
     if not no_picture:
         pictures = _pictures(photos, output, stdout_taken=bool(streams))
 
-    outputs = Outputs(photos, force)
+    outputs = OutputGuard(photos, force)
     try:
         finder = make_detector(detector, min_face=min_face, tilt=tilt, cascades=cascades)
     except ValueError as problem:
         raise typer.BadParameter(str(problem)) from None
-    pipeline = Pipeline(finder, LandmarkPredictor(model), min_score=min_score, max_roll=TILTS[tilt])
+    pipeline = Pipeline(finder, Landmarker(model), min_score=min_score, max_roll=TILTS[tilt])
     given = GivenBoxes(read_boxes(boxes)) if boxes is not None else None
     rows: list[tuple[str, ...]] = []
     written: list[str] = []
@@ -141,7 +140,7 @@ def annotate(
             scheme=SCHEMES[scheme],
         )
         jobs = list(zip(photos, pictures))
-        for name, picture in track(jobs, len(jobs), "photographs"):
+        for name, picture in progress(jobs, len(jobs), "photographs"):
             try:
                 # Before the work, so that a result that is in the way costs no time.
                 outputs.claim(picture)
@@ -151,14 +150,14 @@ def annotate(
                 if given is not None:
                     there = given.of(name)
                     if there is None:
-                        say(f"{shown(name)}: not in {boxes}")
+                        say(f"{display_name(name)}: not in {boxes}")
                     told = candidates(np.zeros((0, 4)) if there is None else there)
                 faces = pipeline(photo.image, told).to_scheme(SCHEMES[scheme]).at(name)
                 elapsed = time.perf_counter() - start
-            except (ImageError, BoxesError, MemoryError, cv2.error) as problem:
+            except (KpipeError, MemoryError, cv2.error) as problem:
                 reason = " ".join(str(problem).split()) or "not enough memory"
-                named = isinstance(problem, (ImageError, BoxesError))
-                reason = reason if named else f"{shown(name)}: {reason}"
+                named = isinstance(problem, KpipeError)
+                reason = reason if named else f"{display_name(name)}: {reason}"
                 failed = True
                 error(reason)
                 tables.add_error(name, reason)
@@ -166,7 +165,7 @@ def annotate(
             tables.add(faces)
             rows.append(_row(faces, elapsed))
             if not faces:
-                say(f"{shown(name)}: no face found")
+                say(f"{display_name(name)}: no face found")
             # What was found is kept even if one of its files cannot be written.
             try:
                 if picture is not None:
@@ -174,7 +173,7 @@ def annotate(
                     if picture != STREAM:
                         written.append(picture)
                 _write_parts(photo, faces, pts, crops, outputs)
-            except ImageError as problem:
+            except KpipeError as problem:
                 failed = True
                 error(str(problem))
     if rows and not quiet:
@@ -183,113 +182,9 @@ def annotate(
         folder = Path(written[0]).parent
         together = len(written) > 1 and all(Path(path).parent == folder for path in written)
         where = f"{len(written)} pictures in {folder}" if together else ", ".join(written)
-        say(f"written: {shown(where)}")
+        say(f"written: {display_name(where)}")
     if failed:
         raise typer.Exit(1)
-
-
-@dataclass
-class Outputs:
-    """Guards the files of a run: never an input, never one twice, no existing one without force.
-
-    Attributes:
-        photos: the inputs, as the user named them.
-        force: whether files that exist may be replaced.
-        what: the inputs are, as errors call them.
-        otherwise: what to do about a file that exists.
-    """
-
-    photos: list[str]
-    force: bool
-    what: str = "photograph"
-    otherwise: str = "--force replaces it"
-
-    def __post_init__(self) -> None:
-        self._inputs = {_identity(Path(name)) for name in self.photos if name != STREAM}
-        self._claimed: set[str] = set()
-
-    def claim(self, target: str | Path | None) -> None:
-        """Raises ImageError if the file must not be written."""
-        from kpipe.media.images import ImageError, shown
-
-        if target is None or str(target) == STREAM:
-            return
-        path = Path(target)
-        place = os.path.realpath(path)
-        if _identity(path) in self._inputs:
-            raise ImageError(f"{shown(path)}: is an input {self.what}; name another result")
-        if place in self._claimed:
-            raise ImageError(f"{shown(path)}: would be the result of two {self.what}s or options")
-        if path.is_dir():
-            raise ImageError(f"{shown(path)}: is a folder")
-        if path.is_file() and not self.force:
-            raise ImageError(f"{shown(path)}: exists; {self.otherwise}")
-        self._claimed.add(place)
-
-    def open(self, target: str) -> TextIO:
-        """A text file that was claimed, or standard output, which stays open."""
-        from kpipe.media.images import ImageError, shown
-
-        try:
-            if target == STREAM and sys.stdout is None:
-                raise ImageError("standard output: closed")
-            if target == STREAM:
-                destination: int | str = sys.stdout.fileno()
-            else:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                destination = target
-            return open(
-                destination,
-                "w",
-                encoding="utf-8",
-                errors="surrogateescape",
-                newline="",
-                closefd=target != STREAM,
-            )
-        except OSError as problem:
-            reason = problem.strerror or problem
-            raise ImageError(f"{shown(target)}: cannot be written ({reason})") from None
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The text files that a run adds to, photograph by photograph."""
-
-    json: TextIO | None
-    csv: TextIO | None
-    scheme: Scheme
-
-    def __post_init__(self) -> None:
-        if self.csv is not None:
-            from kpipe.writers import csv_table
-
-            self.csv.write(csv_table.header(self.scheme))
-
-    def add(self, faces: Faces) -> None:
-        from kpipe.writers import csv_table, records
-
-        if self.json is not None:
-            self.json.write(records.to_json(faces) + "\n")
-            self.json.flush()
-        if self.csv is not None:
-            self.csv.write(csv_table.rows(faces))
-            self.csv.flush()
-
-    def add_error(self, name: str, reason: str) -> None:
-        from kpipe.writers import records
-
-        if self.json is not None:
-            self.json.write(records.error_to_json(name, reason) + "\n")
-            self.json.flush()
-
-
-def _identity(path: Path) -> object:
-    """Equal for two names of one file: links, and upper and lower case where they are the same."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return os.path.realpath(path)
-    return status.st_dev, status.st_ino
 
 
 def _pictures(photos: list[str], output: str | None, stdout_taken: bool) -> list[str | None]:
@@ -326,7 +221,8 @@ def _result_name(name: str, folder: Path) -> str:
 
 
 def _read(name: str) -> Photo:
-    from kpipe.media.images import ImageError, read_photo
+    from kpipe.errors import ImageError
+    from kpipe.media.images import read_photo
 
     if name == STREAM:
         if sys.stdin is None:
@@ -336,13 +232,15 @@ def _read(name: str) -> Photo:
 
 
 def _write_picture(photo: Photo, faces: Faces, target: str, style: Style) -> None:
-    from kpipe.media.images import ImageError, encode, shown, write_file
+    from kpipe.errors import ImageError
+    from kpipe.media.images import encode
+    from kpipe.utils.files import display_name, write_file
 
     suffix = ".jpg" if target == STREAM else Path(target).suffix
     try:
         content = encode(faces.render(photo.image, style), suffix, photo)
     except ImageError as problem:
-        raise ImageError(f"{shown(target)}: {problem}") from None
+        raise ImageError(f"{display_name(target)}: {problem}") from None
     if target == STREAM:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
@@ -351,12 +249,13 @@ def _write_picture(photo: Photo, faces: Faces, target: str, style: Style) -> Non
 
 
 def _write_parts(
-    photo: Photo, faces: Faces, pts: Path | None, crops: Path | None, outputs: Outputs
+    photo: Photo, faces: Faces, pts: Path | None, crops: Path | None, outputs: OutputGuard
 ) -> None:
     """One file a face: PHOTO.pts or, of several faces, PHOTO_1.pts, PHOTO_2.pts …"""
-    from kpipe.media.images import encode, write_file
-    from kpipe.renderer import face_picture
-    from kpipe.writers.pts import to_pts
+    from kpipe.formats.pts import to_pts
+    from kpipe.media.images import encode
+    from kpipe.rendering.draw import face_picture
+    from kpipe.utils.files import write_file
 
     stem = _stem(str(faces.path))
     names = [stem if len(faces) == 1 else f"{stem}_{k + 1}" for k in range(len(faces))]
@@ -371,12 +270,12 @@ def _write_parts(
 
 
 def _row(faces: Faces, seconds: float) -> tuple[str, ...]:
-    from kpipe.media.images import shown
+    from kpipe.utils.files import display_name
 
     sizes = ", ".join(f"{face.size:.0f}" for face in faces[:6]) + (" …" if len(faces) > 6 else "")
     sigmas = [float(face.sigma.mean()) for face in faces]
     return (
-        shown(Path(str(faces.path)).name),
+        display_name(Path(str(faces.path)).name),
         f"{faces.width} x {faces.height}",
         str(len(faces)),
         sizes,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kpipe.cli.options import DetectorsMinFace, Model, Tilt
+from kpipe.errors import KpipeError
 
 if TYPE_CHECKING:
     from kpipe.batch.job import Engine, News, Outcome
-    from kpipe.batch.work import Settings
+    from kpipe.batch.worker import Settings
 
 SHOWN_PROBLEMS = 20
 """Reasons printed; all are in errors.csv."""
@@ -103,13 +104,12 @@ def batch(
     Stopped or killed at any moment, the same command goes on where it was; run again, it does what
     is new or has changed. Exit code 1 if a photograph failed: errors.csv has the reasons.
     """
-    from kpipe.batch import BatchError
     from kpipe.batch.job import FILES, Plan, run
-    from kpipe.batch.sources import Selection, SourceError
-    from kpipe.batch.work import Settings
-    from kpipe.cli.report import error, say
-    from kpipe.formats import FormatError
-    from kpipe.media.images import ImageError, shown
+    from kpipe.batch.sources import Selection
+    from kpipe.batch.worker import Settings
+    from kpipe.cli.console import error, say
+    from kpipe.errors import SourceError
+    from kpipe.utils.files import display_name
 
     formats = _formats(format_ or ("jsonl" if engine == "local" else "parquet"), FILES)
     for value, choices, option in (
@@ -159,7 +159,7 @@ def batch(
         except SourceError as problem:
             error(str(problem))
             raise typer.Exit(2) from None
-        except (BatchError, FormatError, ImageError) as problem:
+        except KpipeError as problem:
             error(str(problem))
             raise typer.Exit(1) from None
     if not outcome.complete:
@@ -167,7 +167,7 @@ def batch(
         error(f"stopped with {done} of {photographs} done; the same command goes on from here")
         raise typer.Exit(130)
     if not quiet:
-        _report(outcome, shown(output))
+        _report(outcome, display_name(output))
     if outcome.totals.errors or outcome.unreadable:
         raise typer.Exit(1)
 
@@ -192,7 +192,7 @@ def _formats(text: str, known: dict[str, str]) -> tuple[str, ...]:
 
 
 def _parts(draw: str) -> tuple[str, ...]:
-    from kpipe.renderer import Style
+    from kpipe.rendering.draw import Style
 
     try:
         return Style(tuple(part for part in draw.split(",") if part)).draw
@@ -212,10 +212,10 @@ def _engine(
         from kpipe.cli.extras import require
 
         require("ray", "ray", "pyarrow", "fsspec")
-        from kpipe.batch.ray_engine import RayEngine
+        from kpipe.batch.engines.ray_data import RayEngine
 
         return partial(RayEngine, settings, address, time_limit, memory)
-    from kpipe.batch.local import LocalEngine
+    from kpipe.batch.engines.local import LocalEngine
 
     return partial(LocalEngine, settings, workers, time_limit, memory)
 
@@ -246,7 +246,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[News], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    from kpipe.cli.report import console, error
+    from kpipe.cli.console import console, error
 
     columns = (
         TextColumn("photographs"), BarColumn(), MofNCompleteColumn(),
@@ -280,7 +280,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[News], None]]:
 
 
 def _report(outcome: Outcome, folder: str) -> None:
-    from kpipe.cli.report import say
+    from kpipe.cli.console import say
 
     totals = outcome.totals
     now = totals.done - outcome.kept

@@ -24,9 +24,9 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    from kpipe.bench import bench as measure
-    from kpipe.bench import processes
-    from kpipe.cli.report import console
+    from kpipe.cli.console import console
+    from kpipe.evaluation.timing import bench as measure
+    from kpipe.evaluation.timing import processes
 
     with console.status("timing"):
         timings = measure(photo, model, threads, runs)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kpipe.errors import KpipeError
+
 NAMES = "jsonl|csv|parquet|coco|dlib|pts"
 
 
@@ -31,10 +33,10 @@ def convert(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
 ) -> None:
     """Convert results between formats, and say what the new one cannot hold."""
+    from kpipe.cli.console import error, say
     from kpipe.cli.extras import require
-    from kpipe.cli.report import error, say
     from kpipe.formats import FORMATS, FormatError, Record, format_of, load_format
-    from kpipe.media.images import shown
+    from kpipe.utils.files import display_name
 
     for value, option in ((from_, "--from"), (to, "--to")):
         if value is not None and value not in FORMATS:
@@ -52,22 +54,22 @@ def convert(
         if "parquet" in names:
             require("batch", "pyarrow")
         if not source.exists():
-            raise FormatError(f"{shown(source)}: no such file or folder")
+            raise FormatError(f"{display_name(source)}: no such file or folder")
         if os.path.realpath(source) == os.path.realpath(target):
-            raise FormatError(f"{shown(target)}: is what is read; name another file")
+            raise FormatError(f"{display_name(target)}: is what is read; name another file")
         if target.is_file() and names[1] == "pts":
-            raise FormatError(f"{shown(target)}: is a file; .pts files need a folder")
+            raise FormatError(f"{display_name(target)}: is a file; .pts files need a folder")
         if target.is_dir() and names[1] != "pts":
-            raise FormatError(f"{shown(target)}: is a folder; name a file in it")
+            raise FormatError(f"{display_name(target)}: is a folder; name a file in it")
         occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
         if occupied and not force:
-            raise FormatError(f"{shown(target)}: exists; --force replaces it")
+            raise FormatError(f"{display_name(target)}: exists; --force replaces it")
         read, write = (load_format(name) for name in names)
         lost = write.write(target, map(counted, read.read(source)))
-    except FormatError as problem:
+    except KpipeError as problem:
         error(str(problem))
         raise typer.Exit(1) from None
     if not quiet:
         for what, number in lost.items():
             say(f"dropped, {names[1]} cannot hold it: {number} {what}")
-        say(f"written: {shown(target)} ({count} photographs, {faces} faces)")
+        say(f"written: {display_name(target)} ({count} photographs, {faces} faces)")

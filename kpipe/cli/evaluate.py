@@ -12,8 +12,8 @@ from kpipe.cli.options import Model
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
-    from kpipe.detection_evaluation import Detected
-    from kpipe.evaluation import Alteration
+    from kpipe.evaluation.detection import Detected
+    from kpipe.evaluation.perturbation import Perturbation
     from kpipe.pipeline import Pipeline
 
 PRECISIONS = (0.9, 0.95, 0.97, 0.98, 0.99)
@@ -101,18 +101,18 @@ def evaluate(
     """Measure on labelled data: the points with our detector and given the true box; the faces
     found and missed; the face score.
     """
-    from kpipe.cli.report import error, say
+    from kpipe.cli.console import error, say
     from kpipe.datasets import read_samples
-    from kpipe.detectors import make_detector
-    from kpipe.evaluation import Alteration
+    from kpipe.detectors.registry import make_detector
+    from kpipe.evaluation.perturbation import Perturbation
+    from kpipe.networks.landmarker import Landmarker
     from kpipe.pipeline import Pipeline
-    from kpipe.predictor import LandmarkPredictor
 
     if not data and detection is None and negatives is None:
         raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    predictor = LandmarkPredictor(model)
+    predictor = Landmarker(model)
     try:
         pipeline = Pipeline(make_detector(detector), predictor)
     except ValueError as wrong:
@@ -122,7 +122,7 @@ def evaluate(
     )
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
-        alteration = Alteration(turn, face_size, cut)
+        alteration = Perturbation(turn, face_size, cut)
         _points(samples, pipeline, alteration, jitters, per_point, by_group, report, on_bad)
     if detection is not None:
         _detection(detection, open_pipeline, min_face_px, report, on_bad)
@@ -139,20 +139,20 @@ def evaluate(
 def _points(
     samples: Sequence[Sample],
     pipeline: Pipeline,
-    alteration: Alteration,
+    alteration: Perturbation,
     jitters: int,
     per_point: bool,
     by_group: bool,
     report: Path | None,
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
-    from kpipe.cli.report import print_table, say, track
-    from kpipe.evaluation import evaluate as measure
-    from kpipe.evaluation import figures, groups
-    from kpipe.report import write_report
-    from kpipe.schemes import IBUG68
+    from kpipe.cli.console import print_table, progress, say
+    from kpipe.evaluation.landmarks import evaluate as measure
+    from kpipe.evaluation.metrics import figures, groups
+    from kpipe.evaluation.report import write_report
+    from kpipe.structures.schemes import IBUG68
 
-    faces = track(samples, len(samples), "faces")
+    faces = progress(samples, len(samples), "faces")
     results = measure(faces, pipeline, jitters, alteration=alteration, on_bad=on_bad)
     print_table(["", *(r.name for r in results)], [(n, *values) for n, values in figures(results)])
     if per_point:
@@ -177,13 +177,13 @@ def _detection(
     report: Path | None,
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
-    from kpipe.cli.report import print_table, say, track
-    from kpipe.detection_evaluation import STRICT_IOU, compared, detect, find_alone, read_photos
+    from kpipe.cli.console import print_table, progress, say
+    from kpipe.evaluation.detection import STRICT_IOU, compared, detect, find_alone, read_photos
+    from kpipe.evaluation.report import write_detection_report
     from kpipe.pipeline import MIN_SCORE
-    from kpipe.report import write_detection_report
 
     everything = read_photos(table, on_bad)
-    seen = track(everything, len(everything), "photographs")
+    seen = progress(everything, len(everything), "photographs")
     result = detect(seen, pipeline, on_bad=on_bad, min_face=min_face)
     by_path = {str(photo.path): photo for photo in everything}
     photos = [by_path[str(faces.path)] for faces in result.found]
@@ -214,8 +214,8 @@ def _detection(
 
 def _recall(what: str, result: Detected, strict: Detected) -> None:
     """Recall and precision by score, and the best recall at some precisions."""
-    from kpipe.cli.report import print_table, say
-    from kpipe.detection_evaluation import MIN_IOU, STRICT_IOU
+    from kpipe.cli.console import print_table, say
+    from kpipe.evaluation.detection import MIN_IOU, STRICT_IOU
 
     rows = []
     for threshold in THRESHOLDS:
@@ -243,11 +243,11 @@ def _negatives(
     samples: Sequence[Sample],
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
-    from kpipe.cli.report import print_table, say, track
-    from kpipe.detection_evaluation import KEPT, detect, empty_photos, separation
+    from kpipe.cli.console import print_table, progress, say
+    from kpipe.evaluation.detection import KEPT, detect, empty_photos, separation
 
     photos = empty_photos(folder)
-    result = detect(track(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
+    result = detect(progress(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
     rows = []
     for threshold in THRESHOLDS:
         kept = result.scores >= threshold
@@ -256,7 +256,7 @@ def _negatives(
     for score, place in sorted(zip(result.scores, result.photos), reverse=True)[:10]:
         say(f"{score:.3f} {result.found[place].path}")
     if samples:
-        faces = track(samples, len(samples), "faces")
+        faces = progress(samples, len(samples), "faces")
         told = separation(faces, photos, pipeline, on_bad)
         say(
             f"face score: {KEPT:.0%} of {told.faces} faces reach {told.threshold:.4f}, "

@@ -43,12 +43,12 @@ def export(
 
     require("train", "torch", "onnx")
 
-    from kpipe.cli.report import say
+    from kpipe.cli.console import say
     from kpipe.datasets import read_samples
+    from kpipe.networks.stages import STAGES
     from kpipe.training.export import calibrate, sample_crops
     from kpipe.training.export import export as write
-    from kpipe.training.looks import LOOKS
-    from kpipe.training.train import load_faces, load_run, mean_network
+    from kpipe.training.landmarks import load_faces, load_run, mean_network
 
     precision = precision or ("int8" if data else "float")
     if precision not in ("int8", "float"):
@@ -59,9 +59,9 @@ def export(
     settings = loaded[0][1]
     if any(other.get("look") != settings.get("look") for _, other in loaded):
         raise typer.BadParameter("these learned different looks", param_hint="RUN")
-    if settings.get("look") not in LOOKS:
+    if settings.get("look") not in STAGES:
         raise typer.BadParameter("of a version that knew no looks: train anew", param_hint="RUN")
-    look = LOOKS[settings["look"]]
+    look = STAGES[settings["look"]]
     network = mean_network([network for network, _ in loaded])
     samples = [
         sample

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kpipe.kaggle.metrics import Metrics
     from kpipe.kaggle.predict import Derived, Predictor
-    from kpipe.pipeline import Landmarks
+    from kpipe.structures.landmarks import Landmarks
 
 app = typer.Typer(
     help="Kaggle's Facial Keypoints Detection: 96x96 gray faces, 15 named points.",
@@ -84,7 +84,7 @@ def make(
 
     Writes training.csv, test.csv, IdLookupTable.csv, SampleSubmission.csv and test_labels.csv.
     """
-    from kpipe.cli.report import error, say, track
+    from kpipe.cli.console import error, progress, say
     from kpipe.datasets import DatasetError, read_samples
     from kpipe.kaggle.files import read_labels
     from kpipe.kaggle.synthetic import MadeSet, from_drawings, from_samples
@@ -98,7 +98,9 @@ def make(
     if faces is not None:
         on_bad = skipped.append if skip_bad else None
         samples = [sample for part in faces for sample in read_samples(part, on_bad)]
-        made = from_samples(track(samples, len(samples), "faces"), like, test_share, seed, on_bad)
+        made = from_samples(
+            progress(samples, len(samples), "faces"), like, test_share, seed, on_bad
+        )
     else:
         made = from_drawings(drawn or 0, like, test_share, seed)
     for problem in skipped:
@@ -127,11 +129,12 @@ def show(
     """Faces side by side with their points: labels blue, predictions red."""
     import numpy as np
 
-    from kpipe.cli.report import say
+    from kpipe.cli.console import say
+    from kpipe.kaggle.drawing import grid
     from kpipe.kaggle.files import is_test, read_test, read_training
-    from kpipe.kaggle.pictures import grid
     from kpipe.kaggle.predict import load
-    from kpipe.media.images import encode, write_file
+    from kpipe.media.images import encode
+    from kpipe.utils.files import write_file
 
     _claim(output, (data, model), force)
     _claim_picture(output)
@@ -178,11 +181,11 @@ def submit(
     force: Force = False,
 ) -> None:
     """Predict the test set and write the coordinates that the lookup table asks for."""
-    from kpipe.cli.report import say
+    from kpipe.cli.console import say
     from kpipe.kaggle.files import read_lookup, read_sample, read_test
     from kpipe.kaggle.predict import Derived, load, only_four
     from kpipe.kaggle.submission import asked_points, check, submission_csv
-    from kpipe.media.images import write_file
+    from kpipe.utils.files import write_file
 
     beside = lookup.with_name("SampleSubmission.csv")
     if sample is None and beside.is_file():
@@ -230,12 +233,15 @@ def report(
 
     import numpy as np
 
-    from kpipe.cli.report import say
-    from kpipe.kaggle.files import KaggleError, kept_out, read_training
+    from kpipe.cli.console import say
+    from kpipe.errors import KaggleError
+    from kpipe.kaggle.charts import causes_chart, keypoints_chart
+    from kpipe.kaggle.drawing import grid, worst
+    from kpipe.kaggle.files import kept_out, read_training
     from kpipe.kaggle.metrics import measure, rmse_by_face
-    from kpipe.kaggle.pictures import causes_chart, grid, keypoints_chart, worst
     from kpipe.kaggle.predict import Derived, KeypointNetwork, causes, only_four
-    from kpipe.media.images import encode, write_file
+    from kpipe.media.images import encode
+    from kpipe.utils.files import write_file
 
     for name in ("worst.png", "same_faces.png", "keypoints.png", "causes.png"):
         _claim(output / name, (data, model), force)
@@ -289,18 +295,15 @@ def train_kaggle15(data: list[Path], output: Path, options: dict[str, Any]) -> N
 
     from dataclasses import asdict, fields
 
-    from kpipe.cli.report import say
+    from kpipe.cli.console import say
+    from kpipe.kaggle.architectures import ARCHITECTURES
+    from kpipe.kaggle.charts import curves_chart
+    from kpipe.kaggle.drawing import grid, worst
     from kpipe.kaggle.files import kept_out, read_training
     from kpipe.kaggle.metrics import rmse_by_face
-    from kpipe.kaggle.pictures import curves_chart, grid, worst
-    from kpipe.media.images import encode, write_file
-    from kpipe.training.keypoints import (
-        ARCHITECTURES,
-        KeypointSettings,
-        export_keypoints,
-        predict,
-        train_keypoints,
-    )
+    from kpipe.kaggle.training import KeypointSettings, export_keypoints, predict, train_keypoints
+    from kpipe.media.images import encode
+    from kpipe.utils.files import write_file
 
     known = {field.name for field in fields(KeypointSettings)}
     foreign = [name.replace("_", "-") for name in options if name not in known]
@@ -353,17 +356,17 @@ def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.
     """What the predictor finds, with a progress bar."""
     import numpy as np
 
-    from kpipe.cli.report import track
+    from kpipe.cli.console import progress
 
     chunks = np.array_split(pictures, -(-len(pictures) // CHUNK))
-    return np.concatenate([predictor(part) for part in track(chunks, len(chunks), "predicting")])
+    return np.concatenate([predictor(part) for part in progress(chunks, len(chunks), "predicting")])
 
 
 def _seen(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
     """The 68 points of each picture, with a progress bar."""
-    from kpipe.cli.report import track
+    from kpipe.cli.console import progress
 
-    return [ours.see(picture) for picture in track(pictures, len(pictures), "looking")]
+    return [ours.see(picture) for picture in progress(pictures, len(pictures), "looking")]
 
 
 @contextmanager
@@ -371,26 +374,27 @@ def _counting(what: str, total: int | None = None) -> Iterator[Callable[[int], N
     """A function that shows how many there are so far, where someone is there to see it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from kpipe.cli.report import console
+    from kpipe.cli.console import console
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+    display_name = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not display_name) as progress:
         task = progress.add_task("", total=total)
         yield lambda count: progress.update(task, completed=count)
 
 
 def _claim(target: Path, inputs: tuple[Path | None, ...], force: bool) -> None:
     """Raises ImageError if a result must not be written: over an input, or without --force."""
-    from kpipe.media.images import ImageError, shown
+    from kpipe.errors import ImageError
+    from kpipe.utils.files import display_name
 
     if target.is_dir():
-        raise ImageError(f"{shown(target)}: is a folder")
+        raise ImageError(f"{display_name(target)}: is a folder")
     if target.exists():
         if any(path is not None and path.exists() and path.samefile(target) for path in inputs):
-            raise ImageError(f"{shown(target)}: is an input; name another result")
+            raise ImageError(f"{display_name(target)}: is an input; name another result")
         if not force:
-            raise ImageError(f"{shown(target)}: exists; --force replaces it")
+            raise ImageError(f"{display_name(target)}: exists; --force replaces it")
 
 
 def _claim_picture(target: Path) -> None:

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from kpipe.cli.options import MinFace, Model
-from kpipe.cli.video import interruptible, make_tracker
+from kpipe.cli.signals import interruptible
+from kpipe.cli.video import make_tracker
+from kpipe.errors import KpipeError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kpipe.faces import Faces
     from kpipe.media.camera import Camera
     from kpipe.media.frames import Frame
-    from kpipe.media.video import VideoWriter
-    from kpipe.renderer import Style
-    from kpipe.tracker import Tracker
-    from kpipe.window import Window
+    from kpipe.media.video_writer import VideoWriter
+    from kpipe.rendering.draw import Style
+    from kpipe.rendering.window import Window
+    from kpipe.structures.faces import Faces
+    from kpipe.tracking.tracker import Tracker
 
 KEYS = "q quit  s snapshot  r record  space pause  m mirror  n numbers  b boxes  l lines  h help"
 
@@ -77,11 +79,12 @@ def live(
     pauses, m mirrors, n numbers, b boxes, l lines, h hides the help. Always the newest picture is
     shown; those that come while it is worked on are dropped.
     """
-    from kpipe.cli.annotate import Outputs
-    from kpipe.cli.report import error, say
-    from kpipe.media.camera import Camera, CameraError
-    from kpipe.renderer import Style
-    from kpipe.window import Window, WindowError
+    from kpipe.cli.console import error, say
+    from kpipe.cli.outputs import OutputGuard
+    from kpipe.errors import CameraError, WindowError
+    from kpipe.media.camera import Camera
+    from kpipe.rendering.draw import Style
+    from kpipe.rendering.window import Window
 
     if headless and json is None:
         raise typer.BadParameter("--headless shows nothing; add --json - or --json FILE")
@@ -89,7 +92,7 @@ def live(
         style = Style(tuple(part for part in draw.split(",") if part))
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
-    outputs = Outputs([camera], False, "video", "name another")
+    outputs = OutputGuard([camera], False, "video", "name another")
     outputs.claim(json)
     window = None
     if not headless:
@@ -177,7 +180,7 @@ class Session:
         return True
 
     def _take(self, frame: Frame) -> None:
-        from kpipe.writers.records import to_json
+        from kpipe.formats.jsonl import to_json
 
         faces = self._tracker(frame.image, frame.time)
         faces = dataclasses.replace(faces, path=self._camera.name, frame=frame.number)
@@ -193,7 +196,7 @@ class Session:
             self._record(frame, faces)
 
     def _show(self) -> None:
-        from kpipe.window import write_over
+        from kpipe.rendering.window import write_over
 
         if self._window is None:
             return
@@ -258,8 +261,9 @@ class Session:
 
     def _snapshot(self) -> None:
         """The picture as the camera saw it, annotated, and its data beside it."""
-        from kpipe.media.images import ImageError, encode, write_file
-        from kpipe.writers.records import to_json
+        from kpipe.formats.jsonl import to_json
+        from kpipe.media.images import encode
+        from kpipe.utils.files import write_file
 
         if self._last is None:
             return
@@ -268,7 +272,7 @@ class Session:
         try:
             write_file(path, encode(faces.render(frame.image, self._style), ".jpg"))
             write_file(path.with_suffix(".json"), f"{to_json(faces.at(path.name))}\n".encode())
-        except ImageError as problem:
+        except KpipeError as problem:
             self._tell(str(problem))
             return
         self._tell(f"saved: {path}")
@@ -280,7 +284,8 @@ class Session:
         if self._last is None:
             return
         try:
-            from kpipe.media.video import VideoError, VideoWriter
+            from kpipe.errors import VideoError
+            from kpipe.media.video_writer import VideoWriter
         except ImportError:
             self._tell("recording needs av: pip install 'kpipe[video]'")
             return
@@ -294,7 +299,7 @@ class Session:
         self._record(frame, faces)
 
     def _record(self, frame: Frame, faces: Faces) -> None:
-        from kpipe.media.video import VideoError
+        from kpipe.errors import VideoError
 
         if self._writer is None:
             return
@@ -309,7 +314,7 @@ class Session:
             self._stop_recording()
 
     def _stop_recording(self) -> None:
-        from kpipe.media.video import VideoError
+        from kpipe.errors import VideoError
 
         if self._writer is None:
             return
@@ -329,14 +334,14 @@ class Session:
 
     def _tell(self, message: str) -> None:
         """On the screen for a moment, and on standard error."""
-        from kpipe.cli.report import say
+        from kpipe.cli.console import say
 
         self._message, self._message_until = message, time.monotonic() + 3.0
         say(message)
 
     def _tell_silence(self, heard: bool) -> None:
         """Says once that pictures stay away, and once that they are back."""
-        from kpipe.cli.report import error, say
+        from kpipe.cli.console import error, say
 
         problem = self._camera.problem
         if heard:
@@ -351,7 +356,7 @@ class Session:
             self._said = problem
 
     def _end(self) -> None:
-        from kpipe.cli.report import error
+        from kpipe.cli.console import error
 
         if self._camera.is_file:
             return

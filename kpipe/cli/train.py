@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kpipe.detector import Detections
+    from kpipe.structures.detections import Detections
 
 
 def train(
@@ -128,30 +128,31 @@ def train(
         TimeRemainingColumn,
     )
 
-    from kpipe.cli.report import console, error, say, track
+    from kpipe.cli.console import console, error, say
+    from kpipe.cli.console import progress as shown
     from kpipe.datasets import DatasetError, read_samples
+    from kpipe.detectors.proposals import ProposalDetector
+    from kpipe.networks.stages import STAGES
     from kpipe.pipeline import Pipeline
-    from kpipe.proposals import ProposalDetector
-    from kpipe.training.crops import EmptyPhoto
-    from kpipe.training.looks import LOOKS
-    from kpipe.training.loss import FACE_FIRST, LossWeights
-    from kpipe.training.network import SIZES
-    from kpipe.training.relabel import relabelled
-    from kpipe.training.train import (
+    from kpipe.training.crops import NegativePhoto
+    from kpipe.training.duplicates import without_duplicates
+    from kpipe.training.landmarks import (
         TrainSettings,
         load_empty,
         load_faces,
         load_run,
         mean_network,
-        with_mistakes,
+        with_hard_negatives,
     )
-    from kpipe.training.train import train as run
-    from kpipe.training.twins import without_twins
+    from kpipe.training.landmarks import train as run
+    from kpipe.training.loss import FACE_FIRST, LossWeights
+    from kpipe.training.network import SIZES
+    from kpipe.training.relabel import relabelled
 
     if size not in SIZES:
         raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
-    if look not in LOOKS:
-        raise typer.BadParameter(f"choose {', '.join(LOOKS)}", param_hint="--look")
+    if look not in STAGES:
+        raise typer.BadParameter(f"choose {', '.join(STAGES)}", param_hint="--look")
     settings = TrainSettings(
         look=look,
         size=size,
@@ -162,21 +163,21 @@ def train(
         validation=validation,
         label_offset=label_offset,
         seed=seed,
-        loss=LossWeights() if LOOKS[look].points else FACE_FIRST,
+        loss=LossWeights() if STAGES[look].points else FACE_FIRST,
     )
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
     samples = [sample for part in data for sample in read_samples(part, on_bad)]
     faces = load_faces(samples, validation, on_bad)
     others = [sample for part in exclude or [] for sample in read_samples(part, on_bad)]
-    training = without_twins(faces.training, load_faces(others, 0.0, on_bad).training)
+    training = without_duplicates(faces.training, load_faces(others, 0.0, on_bad).training)
     twins = len(faces.training) - len(training)
     if relabel_by is not None:
         teacher, its = load_run(relabel_by)
         training = relabelled(
-            track(training, len(training), "labels"), teacher, LOOKS[its["look"]], label_offset
+            shown(training, len(training), "labels"), teacher, STAGES[its["look"]], label_offset
         )
-    empty: list[EmptyPhoto] = []
+    empty: list[NegativePhoto] = []
     if negatives is not None:
         # More mistakes than the pipeline would look at: the sure ones are soon learned.
         detector = ProposalDetector(min_score=0.05, limit=200)
@@ -188,7 +189,9 @@ def train(
             return found if look == "glance" else pipeline.glance(gray, found)
 
         empty = load_empty(negatives, candidates, on_bad=on_bad)[0]
-        training = with_mistakes(track(training, len(training), "faces"), candidates, pipeline)
+        training = with_hard_negatives(
+            shown(training, len(training), "faces"), candidates, pipeline
+        )
     faces = replace(faces, training=training)
     for problem in skipped:
         error(str(problem))

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from kpipe.cli.options import MinFace, Model
+from kpipe.cli.signals import interruptible
+from kpipe.errors import KpipeError
 
 if TYPE_CHECKING:
-    from kpipe.cli.annotate import Outputs
-    from kpipe.faces import Faces
+    from kpipe.cli.outputs import OutputGuard
     from kpipe.media.frames import Frame
-    from kpipe.media.video import VideoReader, VideoWriter
-    from kpipe.plot import Timeline
-    from kpipe.renderer import Style
-    from kpipe.tracker import Tracker
+    from kpipe.media.video_reader import VideoReader
+    from kpipe.media.video_writer import VideoWriter
+    from kpipe.rendering.draw import Style
+    from kpipe.rendering.timeline import Timeline
+    from kpipe.structures.faces import Faces
+    from kpipe.tracking.tracker import Tracker
+
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -81,14 +84,13 @@ def video(
     original. Stopped by Ctrl-C, it holds what was done so far. Exit code 1 if the video is cut off
     or damaged: what can be read is done all the same.
     """
-    from kpipe.cli.annotate import Outputs
+    from kpipe.cli.console import error
     from kpipe.cli.extras import require
-    from kpipe.cli.report import error
-    from kpipe.media.images import ImageError
-    from kpipe.renderer import Style
+    from kpipe.cli.outputs import OutputGuard
+    from kpipe.rendering.draw import Style
 
     require("video", "av", *(["matplotlib"] if plot else []))
-    from kpipe.media.video import VideoError, VideoReader
+    from kpipe.media.video_reader import VideoReader
 
     try:
         style = Style(tuple(part for part in draw.split(",") if part))
@@ -100,7 +102,7 @@ def video(
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"plots are written as {', '.join(PLOTS)}", param_hint="--plot")
     target = None if no_video else output or _result_name(source)
-    outputs = Outputs([source], force, "video")
+    outputs = OutputGuard([source], force, "video")
     for path in (target, json, plot):
         outputs.claim(path)
     stopped = False
@@ -116,7 +118,7 @@ def video(
                         if stopped := asked_to_stop():
                             break
                 results.finish(whole=not stopped)
-    except (VideoError, ImageError) as problem:
+    except KpipeError as problem:
         error(str(problem))
         raise typer.Exit(1) from None
     problems = results.problems()
@@ -133,31 +135,15 @@ def video(
 
 def make_tracker(raw: bool, min_score: float, min_face: float, model: Path | None) -> Tracker:
     """The tracker as the options of a command want it."""
+    from kpipe.detectors.proposals import ProposalDetector
+    from kpipe.networks.landmarker import Landmarker
     from kpipe.pipeline import Pipeline
-    from kpipe.predictor import LandmarkPredictor
-    from kpipe.proposals import ProposalDetector
-    from kpipe.smoothing import RawPoints, SteadyPoints
-    from kpipe.tracker import Tracker
+    from kpipe.tracking.filters import KalmanPoints, UnfilteredPoints
+    from kpipe.tracking.tracker import Tracker
 
     detector = ProposalDetector(min_face=min_face)
-    pipeline = Pipeline(detector, LandmarkPredictor(model), min_score=min_score)
-    return Tracker(pipeline, smoothing=RawPoints if raw else SteadyPoints)
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only asks to stop, so that files can be finished; a second one stops at once."""
-    asked: list[int] = []
-
-    def ask(*_: object) -> None:
-        asked.append(1)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    pipeline = Pipeline(detector, Landmarker(model), min_score=min_score)
+    return Tracker(pipeline, smoothing=UnfilteredPoints if raw else KalmanPoints)
 
 
 class Results:
@@ -172,7 +158,7 @@ class Results:
     """
 
     def __init__(
-        self, source: str, reader: VideoReader, outputs: Outputs, style: Style, every: int
+        self, source: str, reader: VideoReader, outputs: OutputGuard, style: Style, every: int
     ) -> None:
         self._source, self._reader, self._outputs = source, reader, outputs
         self._style, self._every = style, every
@@ -196,7 +182,7 @@ class Results:
         self, video: Path | None, json: str | None, chips: Path | None, plot: Path | None
     ) -> None:
         """Opens what is to be written. Raises VideoError or ImageError where that cannot be."""
-        from kpipe.media.video import VideoWriter
+        from kpipe.media.video_writer import VideoWriter
 
         if video is not None:
             self._writer = VideoWriter(
@@ -216,15 +202,16 @@ class Results:
             self._written += [json] if json != "-" else []
         self._chips = chips
         if plot is not None:
-            from kpipe.plot import Timeline
+            from kpipe.rendering.timeline import Timeline
 
             self._plot = plot, Timeline()
         self._began = time.perf_counter()
 
     def add(self, frame: Frame, faces: Faces) -> None:
-        from kpipe.measures import aligned_chip
-        from kpipe.media.images import encode, write_file
-        from kpipe.writers.records import to_json
+        from kpipe.formats.jsonl import to_json
+        from kpipe.measures.alignment import aligned_chip
+        from kpipe.media.images import encode
+        from kpipe.utils.files import write_file
 
         faces = dataclasses.replace(faces, path=self._source, frame=frame.number, time=frame.time)
         self._frames += 1
@@ -250,7 +237,7 @@ class Results:
             end = min(reader.stop, reader.duration or reader.stop) - reader.start
             self._writer.close(end if whole and reader.problem is None else None)
         if self._plot is not None:
-            from kpipe.media.images import write_file
+            from kpipe.utils.files import write_file
 
             path, timeline = self._plot
             write_file(path, timeline.plot(Path(self._source).name, path.suffix[1:].lower()))
@@ -258,28 +245,28 @@ class Results:
 
     def problems(self) -> list[str]:
         """One line for each thing that was wrong with the video."""
-        from kpipe.media.images import shown
+        from kpipe.utils.files import display_name
 
         found = [self._writer.problem] if self._writer is not None and self._writer.problem else []
         if self._reader.problem is not None:
-            found.insert(0, f"{shown(self._source)}: {self._reader.problem}")
+            found.insert(0, f"{display_name(self._source)}: {self._reader.problem}")
         elif not self._frames:
-            found.append(f"{shown(self._source)}: no frame between --from and --to")
+            found.append(f"{display_name(self._source)}: no frame between --from and --to")
         return found
 
     def report(self) -> None:
         """Says what was seen, how fast, and where it is."""
-        from kpipe.cli.report import say
-        from kpipe.media.images import shown
+        from kpipe.cli.console import say
+        from kpipe.utils.files import display_name
 
         count = len(self._tracks)
         rate = self._frames / max(self._elapsed, 1e-9)
         say(
-            f"{shown(Path(self._source).name)}: {self._frames} frames, "
+            f"{display_name(Path(self._source).name)}: {self._frames} frames, "
             f"{count or 'no'} face{'' if count == 1 else 's'}, {rate:.1f} frames/s"
         )
         if self._written and self._frames:
-            say(f"written: {', '.join(shown(path) for path in self._written)}")
+            say(f"written: {', '.join(display_name(path) for path in self._written)}")
 
 
 def _result_name(source: str) -> Path:
@@ -305,7 +292,7 @@ def _seconds(text: str | None, default: float, option: str) -> float:
 
 def _progress(reader: VideoReader, quiet: bool) -> Iterator[Frame]:
     """The frames, with a progress bar where someone is there to see it."""
-    from kpipe.cli.report import console
+    from kpipe.cli.console import console
 
     if quiet or not console.is_terminal:
         yield from reader

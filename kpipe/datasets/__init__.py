@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from kpipe.datasets import coco, dlib_xml, pts, wflw_text, ytf_csv
-from kpipe.datasets.samples import DatasetError, Sample, held_out
+from kpipe.datasets import coco, dlib, pts, wflw, ytf
+from kpipe.datasets.samples import Sample, held_out
+from kpipe.errors import DatasetError
 
 __all__ = ["DatasetError", "Sample", "held_out", "read_samples"]
 
@@ -55,15 +56,15 @@ def _faces(data: Path) -> Iterator[Callable[[], Sample]]:
 
 
 def _faces_of_table(table: Path) -> Iterator[Callable[[], Sample]]:
-    if ytf_csv.is_ytf_csv(table):
-        for line, row in ytf_csv.rows(table):
-            yield partial(ytf_csv.sample_of, table, line, row)
-    elif dlib_xml.is_dlib_xml(table):
-        for picture, box in dlib_xml.boxes(table):
-            yield partial(dlib_xml.sample_of, table, picture, box)
-    elif wflw_text.is_wflw_text(table):
-        for line, words in wflw_text.lines(table):
-            yield partial(wflw_text.sample_of, table, line, words)
+    if ytf.is_ytf_csv(table):
+        for line, row in ytf.rows(table):
+            yield partial(ytf.sample_of, table, line, row)
+    elif dlib.is_dlib_xml(table):
+        for picture, box in dlib.boxes(table):
+            yield partial(dlib.sample_of, table, picture, box)
+    elif wflw.is_wflw_text(table):
+        for line, words in wflw.lines(table):
+            yield partial(wflw.sample_of, table, line, words)
     elif coco.is_coco(table):
         for name, record in coco.faces(table):
             yield partial(coco.sample_of, table, name, record)

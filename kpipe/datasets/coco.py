@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kpipe.datasets.samples import DatasetError, Sample, checked_points
+from kpipe.datasets.samples import Sample, checked_points
+from kpipe.errors import DatasetError
 
 
 def is_coco(path: Path) -> bool:

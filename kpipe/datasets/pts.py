@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kpipe.datasets.samples import DatasetError, Sample, checked_points, photograph_of
+from kpipe.datasets.samples import Sample, checked_points, photograph_of
+from kpipe.errors import DatasetError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 

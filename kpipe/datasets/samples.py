@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.media.images import ImageError, read_image
-from kpipe.preprocessor import to_gray
-
-
-class DatasetError(ValueError):
-    """A data folder or one of its files cannot be used; the message names the file."""
+from kpipe.errors import DatasetError, ImageError
+from kpipe.media.images import read_image
+from kpipe.preprocessing.crops import to_gray
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from kpipe.formats.records import FormatError, Record
+from kpipe.errors import FormatError
+from kpipe.formats.records import Record
 
 __all__ = ["FORMATS", "Format", "FormatError", "Record", "format_of", "load_format"]
 

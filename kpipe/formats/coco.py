@@ -10,21 +10,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kpipe.errors import FormatError
 from kpipe.formats.records import (
     FACE_PARTS,
     FRAME_PARTS,
     SCHEMES,
-    FormatError,
     Record,
     face_record,
     photo_record,
     reading,
     scheme_named,
     scheme_of,
-    whole_file,
 )
-from kpipe.media.images import shown
-from kpipe.schemes import IBUG68, Scheme
+from kpipe.structures.schemes import IBUG68, Scheme
+from kpipe.utils.files import atomic_file, display_name
 
 SEEN = 2
 """COCO's visibility of a point that is labelled and visible."""
@@ -55,10 +54,10 @@ def read(path: Path) -> Iterator[Record]:
                 **{name: image.get(name) for name in FRAME_PARTS},
             )
     except FormatError as error:
-        raise FormatError(f"{shown(path)}, {error}") from None
+        raise FormatError(f"{display_name(path)}, {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise FormatError(f"{shown(path)}: not COCO's JSON ({reason})") from None
+        raise FormatError(f"{display_name(path)}: not COCO's JSON ({reason})") from None
 
 
 def _points(annotation: dict[str, Any]) -> list[list[float]] | None:
@@ -82,7 +81,7 @@ def _face(annotation: dict[str, Any], points: list[list[float]]) -> dict[str, An
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
     scheme = None
     # Images come before annotations in the file: these wait in another one.
-    with whole_file(path) as stream, tempfile.TemporaryFile("w+") as later:
+    with atomic_file(path) as stream, tempfile.TemporaryFile("w+") as later:
         stream.write('{"images": [')
         faces = 0
         for number, record in enumerate(records, 1):

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kpipe.formats.records import FormatError, Record, reading, whole_file
-from kpipe.media.images import shown
+from kpipe.errors import FormatError
+from kpipe.formats.records import Record, reading
+from kpipe.structures.faces import Faces
+from kpipe.utils.files import atomic_file, display_name
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -21,7 +23,7 @@ def read(path: Path) -> Iterator[Record]:
                     raise TypeError
             except (ValueError, KeyError, TypeError):
                 raise FormatError(
-                    f"{shown(path)}, line {number}: not the record of a photograph"
+                    f"{display_name(path)}, line {number}: not the record of a photograph"
                 ) from None
             yield record
 
@@ -32,7 +34,17 @@ def line(record: Record) -> str:
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
-    with whole_file(path) as stream:
+    with atomic_file(path) as stream:
         for record in records:
             stream.write(line(record))
     return {}
+
+
+def to_json(faces: Faces) -> str:
+    """One line of JSON. ASCII alone: file names that are no valid text survive as escapes."""
+    return json.dumps(faces.to_dict(), separators=(", ", ": "))
+
+
+def error_to_json(path: str, reason: str) -> str:
+    """The line of a photograph that failed."""
+    return json.dumps({"image": path, "error": reason, "faces": []}, separators=(", ", ": "))

@@ -13,16 +13,10 @@ try:
 except ImportError:
     raise ImportError("Parquet needs one more package: pip install 'kpipe[batch]'") from None
 
-from kpipe.faces import Openness, Pose
-from kpipe.formats.records import (
-    FRAME_PARTS,
-    FormatError,
-    Record,
-    face_record,
-    photo_record,
-    whole_file,
-)
-from kpipe.media.images import shown
+from kpipe.errors import FormatError
+from kpipe.formats.records import FRAME_PARTS, Record, face_record, photo_record
+from kpipe.structures.faces import Openness, Pose
+from kpipe.utils.files import atomic_file, display_name
 
 GROUP = 2000
 """Photographs in a row group, so that memory stays small."""
@@ -62,7 +56,7 @@ SCHEMA = pa.schema(
 def read(path: Path) -> Iterator[Record]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise FormatError(f"{shown(path)}: no Parquet files in it")
+        raise FormatError(f"{display_name(path)}: no Parquet files in it")
     for file in files:
         try:
             with pq.ParquetFile(file) as table:
@@ -70,9 +64,13 @@ def read(path: Path) -> Iterator[Record]:
                     yield from map(_record, batch.to_pylist())
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
-            raise FormatError(f"{shown(file)}: not a readable Parquet file ({reason})") from None
+            raise FormatError(
+                f"{display_name(file)}: not a readable Parquet file ({reason})"
+            ) from None
         except (KeyError, TypeError) as error:
-            raise FormatError(f"{shown(file)}: not the columns of kpipe's ({error})") from None
+            raise FormatError(
+                f"{display_name(file)}: not the columns of kpipe's ({error})"
+            ) from None
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -101,12 +99,12 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
     records = iter(records)
     try:
         with (
-            whole_file(path, "wb") as stream,
+            atomic_file(path, "wb") as stream,
             pq.ParquetWriter(stream, SCHEMA, compression="zstd") as table,
         ):
             while rows := [row_of(record) for record in itertools.islice(records, GROUP)]:
                 table.write_table(pa.Table.from_pylist(rows, SCHEMA))
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
-        raise FormatError(f"{shown(path)}: cannot be written ({reason})") from None
+        raise FormatError(f"{display_name(path)}: cannot be written ({reason})") from None
     return {}

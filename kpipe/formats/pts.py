@@ -1,8 +1,4 @@
-"""A folder of iBUG's `.pts` files, one a face, beside or instead of the photographs: points alone.
-
-`a/b.jpg` gives `a/b.pts` or, with several faces, `a/b_1.pts`, `a/b_2.pts` …; where another
-photograph has that name already, `a/b.jpg.pts`. Frame 7 of `a/b.mp4` gives `a/b_frame7.pts`.
-"""
+"""A folder of iBUG's `.pts` files."""
 
 from __future__ import annotations
 
@@ -13,30 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from kpipe.datasets.pts import PICTURES, read_pts
-from kpipe.datasets.samples import DatasetError
-from kpipe.formats.records import (
-    FACE_PARTS,
-    FormatError,
-    Record,
-    face_record,
-    inside,
-    photo_record,
-    scheme_of,
-    whole_file,
-)
-from kpipe.media.images import shown
+from kpipe.errors import DatasetError, FormatError
+from kpipe.formats.records import FACE_PARTS, Record, face_record, inside, photo_record, scheme_of
+from kpipe.structures.faces import Face
+from kpipe.utils.files import atomic_file, display_name
 
 
 def read(path: Path) -> Iterator[Record]:
     if not path.is_dir():
-        raise FormatError(f"{shown(path)}: not a folder of .pts files")
+        raise FormatError(f"{display_name(path)}: not a folder of .pts files")
     files = sorted(path.rglob("*.pts"))
     if not files:
-        raise FormatError(f"{shown(path)}: no .pts files in it")
+        raise FormatError(f"{display_name(path)}: no .pts files in it")
     for picture, members in _pictures(files).items():
         faces = [_face(member) for member in members]
         name = picture.relative_to(path).as_posix()
-        scheme = scheme_of(len(faces[0]["points"]), shown(members[0]))
+        scheme = scheme_of(len(faces[0]["points"]), display_name(members[0]))
         yield photo_record(name, None, None, faces, scheme=scheme.name)
 
 
@@ -101,10 +89,12 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
         if any(hash(n) in taken for n in names):
             names = _names(name + frame, len(record["faces"]))
             if any(hash(n) in taken for n in names):
-                raise FormatError(f"{shown(name)}: would have the same files as another photograph")
+                raise FormatError(
+                    f"{display_name(name)}: would have the same files as another photograph"
+                )
         for file, face in zip(names, record["faces"]):
             taken.add(hash(file))
-            with whole_file(path / f"{file}.pts") as stream:
+            with atomic_file(path / f"{file}.pts") as stream:
                 stream.write(to_text(face["points"]))
             lost["boxes of faces"] += 1
             for part in FACE_PARTS:
@@ -125,3 +115,8 @@ def to_text(points: list[list[float]]) -> str:
 def _number(value: float) -> str:
     text = f"{value:.3f}"
     return text if abs(float(text) - value) < 1e-9 else f"{value:.9f}"
+
+
+def to_pts(face: Face) -> str:
+    points = "".join(f"{x:.3f} {y:.3f}\n" for x, y in face.points + 1)
+    return f"version: 1\nn_points: {len(face.points)}\n{{\n{points}}}\n"

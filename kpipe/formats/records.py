@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,25 +9,25 @@ from typing import IO, Any
 
 import numpy as np
 
-from kpipe import schemes
-from kpipe.faces import Openness, Pose
-from kpipe.media.images import shown
-from kpipe.schemes import Scheme
+from kpipe.errors import FormatError
+from kpipe.structures import schemes
+from kpipe.structures.faces import Openness, Pose
+from kpipe.structures.schemes import Scheme
+from kpipe.utils.files import display_name, open_file
 
 Record = dict[str, Any]
 """One photograph's line of JSON, or one frame's."""
 
+
 FACE_PARTS = ("score", "sigma", "pose", "track", "openness", "blink")
 """Of a face, beside its box and points."""
+
 
 FRAME_PARTS = ("frame", "time")
 """Of a video's frame, beside what a photograph has."""
 
+
 SCHEMES = {s.name: s for s in vars(schemes).values() if isinstance(s, Scheme)}
-
-
-class FormatError(ValueError):
-    """A file of results cannot be read or written; the message is one line and names the file."""
 
 
 def scheme_of(count: int, where: str) -> Scheme:
@@ -113,34 +112,11 @@ def inside(name: str) -> str:
     return "/".join("__" if part == ".." else part for part in parts)
 
 
-def _open(path: Path, mode: str) -> IO[Any]:
-    if "b" in mode:
-        return path.open(mode)
-    # Names that are no valid text go through; line ends are left to whoever writes.
-    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
-
-
 @contextmanager
 def reading(path: Path, mode: str = "r") -> Iterator[IO[Any]]:
     """An open file, whose failures are FormatErrors."""
     try:
-        with _open(path, mode) as stream:
+        with open_file(path, mode) as stream:
             yield stream
     except OSError as error:
-        raise FormatError(f"{shown(path)}: {error.strerror or error}") from None
-
-
-@contextmanager
-def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes its place when it is complete; a failure leaves none."""
-    temporary = path.with_name(f".kpipe-{os.getpid()}-{path.name[:100]}")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _open(temporary, mode) as stream:
-                yield stream
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FormatError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
+        raise FormatError(f"{display_name(path)}: {error.strerror or error}") from None

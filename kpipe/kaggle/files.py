@@ -21,24 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import held_out
-from kpipe.media.images import shown
-from kpipe.schemes import KAGGLE15
+from kpipe.errors import KaggleError
+from kpipe.structures.schemes import KAGGLE15
+from kpipe.utils.files import display_name
 
 SIDE = 96
 """Of the pictures, pixels."""
 
+
 COLUMNS = tuple(f"{name}_{axis}" for name in KAGGLE15.names for axis in "xy")
 """The 30 label columns in the file's order: x and y of the first point, of the second …"""
+
 
 BEYOND = 96.0
 """Pixels: a label farther outside the picture than this is a mistake."""
 
+
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 """What Python's reader of zip files raises at those that are damaged, locked or of another kind."""
-
-
-class KaggleError(ValueError):
-    """A file is not as Kaggle's are; the message is one line with the file and the row."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_training(path: Path, on_row: Progress | None = None) -> Labelled:
     _read(path, "training.csv", (*COLUMNS, "Image"), read, on_row)
     points = np.array(labels, np.float32).reshape(-1, len(KAGGLE15), 2)
     if np.isnan(points).all():
-        raise KaggleError(f"{shown(path)}: not one label in it")
+        raise KaggleError(f"{display_name(path)}: not one label in it")
     return Labelled(_pictures(pixels), points)
 
 
@@ -298,12 +298,12 @@ def _read(
             csv.field_size_limit(max(csv.field_size_limit(), 2**20))
             header = next(reader, None)
             if header is None:
-                raise KaggleError(f"{shown(path)}: empty, the header of {name} expected")
+                raise KaggleError(f"{display_name(path)}: empty, the header of {name} expected")
             _check_header(path, name, header, columns, optional)
             for number, cells in enumerate(reader, 1):
                 if not cells:  # an empty line
                     continue
-                where = f"{shown(path)}: row {number}"
+                where = f"{display_name(path)}: row {number}"
                 if len(cells) != len(header):
                     raise KaggleError(f"{where}: {len(cells)} columns, {len(header)} expected")
                 try:
@@ -314,17 +314,19 @@ def _read(
                 if on_row is not None:
                     on_row(used)
         except csv.Error as error:
-            raise KaggleError(f"{shown(path)}: row {number + 1}: {error}") from None
+            raise KaggleError(f"{display_name(path)}: row {number + 1}: {error}") from None
         except UnicodeDecodeError:
-            raise KaggleError(f"{shown(path)}: row {number + 1}: not text") from None
+            raise KaggleError(f"{display_name(path)}: row {number + 1}: not text") from None
         except DAMAGED as error:
-            raise KaggleError(f"{shown(path)}: unusable zip file ({error})") from None
+            raise KaggleError(f"{display_name(path)}: unusable zip file ({error})") from None
         except MemoryError:
-            raise KaggleError(f"{shown(path)}: too large for this machine's memory") from None
+            raise KaggleError(
+                f"{display_name(path)}: too large for this machine's memory"
+            ) from None
         except OSError as error:
-            raise KaggleError(f"{shown(path)}: {error.strerror or error}") from None
+            raise KaggleError(f"{display_name(path)}: {error.strerror or error}") from None
     if used == 0:
-        raise KaggleError(f"{shown(path)}: no row below its header")
+        raise KaggleError(f"{display_name(path)}: no row below its header")
 
 
 def _check_header(
@@ -344,7 +346,7 @@ def _check_header(
     ]
     if any(what):
         raise KaggleError(
-            f"{shown(path)}: the header has {len(header)} columns, {name} {len(columns)}: "
+            f"{display_name(path)}: the header has {len(header)} columns, {name} {len(columns)}: "
             + ", ".join(filter(None, what))
         )
 
@@ -352,7 +354,9 @@ def _check_header(
 def _opened(path: Path, name: str, stack: ExitStack) -> IO[bytes]:
     """The CSV file, also out of a zip file or of a zip file in one."""
     if not path.is_file():
-        raise KaggleError(f"{shown(path)}: {'not a file' if path.exists() else 'no such file'}")
+        raise KaggleError(
+            f"{display_name(path)}: {'not a file' if path.exists() else 'no such file'}"
+        )
     file: IO[bytes] = path.open("rb")
     while _is_zip(file):
         stack.enter_context(file)
@@ -378,4 +382,4 @@ def _member(path: Path, name: str, members: list[str]) -> str:
     tables = [member for member in members if member.lower().endswith(".csv")]
     if len(tables) == 1:
         return tables[0]
-    raise KaggleError(f"{shown(path)}: no {name} in it")
+    raise KaggleError(f"{display_name(path)}: no {name} in it")

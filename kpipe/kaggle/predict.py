@@ -10,12 +10,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from kpipe.errors import ModelError
 from kpipe.kaggle.synthetic import FOUR_POINTS, MEAN_POINTS, similarity
-from kpipe.measures import head_pose, mean_face
-from kpipe.pipeline import Landmarks, Pipeline
-from kpipe.predictor import ModelError
-from kpipe.preprocessor import transform
-from kpipe.schemes import IBUG68, KAGGLE15
+from kpipe.measures.pose import head_pose, mean_face
+from kpipe.pipeline import Pipeline
+from kpipe.preprocessing.affine import transform
+from kpipe.structures.landmarks import Landmarks
+from kpipe.structures.schemes import IBUG68, KAGGLE15
 
 BATCH = 256
 """Pictures a run of the network."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.kaggle.files import SIDE, KaggleError, Lookup
-from kpipe.schemes import KAGGLE15
+from kpipe.errors import KaggleError
+from kpipe.kaggle.files import SIDE, Lookup
+from kpipe.structures.schemes import KAGGLE15
 
 
 def check(lookup: Lookup, ids: tuple[int, ...], sample: tuple[int, ...] | None) -> tuple[int, ...]:

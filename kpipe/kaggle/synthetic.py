@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import DatasetError, Sample, held_out
+from kpipe.errors import KaggleError
 from kpipe.kaggle.files import (
     COLUMNS,
     SIDE,
-    KaggleError,
     Labelled,
     Lookup,
     Unlabelled,
@@ -30,10 +30,11 @@ from kpipe.kaggle.files import (
     test_csv,
     training_csv,
 )
-from kpipe.media.images import write_file
-from kpipe.opencv import cv2
-from kpipe.preprocessor import transform, warp
-from kpipe.schemes import KAGGLE15
+from kpipe.preprocessing.affine import transform
+from kpipe.preprocessing.crops import warp
+from kpipe.structures.schemes import KAGGLE15
+from kpipe.utils.files import write_file
+from kpipe.utils.opencv import cv2
 
 Rng = np.random.Generator
 

@@ -1,0 +1,1 @@
+"""Pictures, video files and cameras."""

@@ -10,19 +10,17 @@ from threading import Condition, Event, Thread
 
 import numpy as np
 
+from kpipe.errors import CameraError
 from kpipe.media.frames import Frame
-from kpipe.media.images import shown
-from kpipe.opencv import cv2
+from kpipe.utils.files import display_name
+from kpipe.utils.opencv import cv2
 
 RETRY = 0.5
 """Seconds from one try to connect again to the next."""
 
+
 PATIENCE_MS = 5000
 """Of a stream: how long it may take to open or to send the next picture."""
-
-
-class CameraError(RuntimeError):
-    """A camera cannot be used; the message is one line that says what to do."""
 
 
 class Camera:
@@ -48,7 +46,7 @@ class Camera:
         self, source: str, *, size: tuple[int, int] | None = None, reconnect: bool = False
     ) -> None:
         self.source, self.size, self.reconnect = source, size, reconnect
-        self.name = f"camera {source}" if source.isdecimal() else shown(source)
+        self.name = f"camera {source}" if source.isdecimal() else display_name(source)
         self.problem: str | None = None
         self.ended = False
         self.is_file = not source.isdecimal() and "://" not in source

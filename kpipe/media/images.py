@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import stat
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from kpipe.errors import ImageError
+from kpipe.utils.files import display_name
+
 QUALITY = 95
 """JPEG and WebP quality where the photograph itself sets none."""
+
 
 HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
 
 
 ORIENTATION = 0x0112
+
+
 TIFF_STRUCTURE = (
     254,
     256,
@@ -50,12 +55,9 @@ TIFF_STRUCTURE = (
 )
 """Tags that say how a TIFF file stores its pixels: they would be wrong in another file."""
 
+
 LONGEST_EXIF = 65_000
 """Bytes: more does not fit into a JPEG file and is left out."""
-
-
-class ImageError(ValueError):
-    """A picture cannot be read or written; the message is one line and names the file."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,6 @@ class Photo:
     exif: bytes
     icc: bytes | None
     jpeg: dict[str, Any]
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A file name as it can be printed on one line, whatever bytes it is made of."""
-    name = os.fspath(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 Source = str | os.PathLike[str] | bytes
@@ -111,11 +107,11 @@ def read_photo(source: Source, name: str = "the picture") -> Photo:
     """
     if isinstance(source, bytes):
         return _decode(source, name)
-    return _decode(_content(Path(source)), shown(source))
+    return _decode(_content(Path(source)), display_name(source))
 
 
 def _content(path: Path) -> bytes:
-    name = shown(path)
+    name = display_name(path)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -233,24 +229,6 @@ def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
     top = float(values.max(initial=0.0))
     full = next((limit for limit in limits if top <= limit), top)
     return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file through a temporary one beside it, so that it is there whole or not at all.
-
-    Raises:
-        ImageError: it cannot be written.
-    """
-    temporary = path.with_name(f".kpipe-{os.getpid()}-{threading.get_ident()}")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ImageError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
 
 
 NOT_WRITTEN = ("HEIF", "ICO", "ICNS")

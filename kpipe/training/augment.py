@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.opencv import cv2
-from kpipe.preprocessor import crop_transform, face_box, invert, transform, warp
-from kpipe.training.looks import Look
+from kpipe.networks.stages import Stage
+from kpipe.preprocessing.affine import crop_transform, invert, transform
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import warp
+from kpipe.utils.opencv import cv2
 
 Gray = NDArray[np.uint8]
 Rng = np.random.Generator
 
 
 def misframed_transform(
-    points: NDArray[np.floating], roll: float, look: Look, rng: Rng
+    points: NDArray[np.floating], roll: float, look: Stage, rng: Rng
 ) -> NDArray[np.float64]:
     """Beside a face, far too large or small for it, or far from upright: not a face for the face
     score, which so tells where and how a face lies.
@@ -25,7 +27,7 @@ def misframed_transform(
         look: whose crop.
         rng: draws.
     """
-    box = face_box(points)
+    box = landmark_box(points)
     side = float(box[2] - box[0])
     centre = (box[:2] + box[2:]) / 2
     kind = rng.random()
@@ -48,7 +50,7 @@ def misframed_transform(
     return crop_transform(box, roll + turn, look.crop_size, look.crop_margin)
 
 
-def bent(
+def elastic_warp(
     gray: Gray,
     matrix: NDArray[np.float64],
     points: NDArray[np.floating],

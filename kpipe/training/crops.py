@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from kpipe.detector import Detections
-from kpipe.measures import head_pose
-from kpipe.preprocessor import crop_transform, transform, warp
-from kpipe.schemes import IBUG68
-from kpipe.training.augment import bent, degrade, misframed_transform
-from kpipe.training.looks import REFINED, Look, jitter
+from kpipe.measures.pose import head_pose
+from kpipe.networks.stages import REFINED, Stage, jitter
+from kpipe.preprocessing.affine import crop_transform, transform
+from kpipe.preprocessing.crops import warp
+from kpipe.structures.detections import Detections
+from kpipe.structures.schemes import IBUG68
+from kpipe.training.augment import degrade, elastic_warp, misframed_transform
 
 Gray = NDArray[np.uint8]
 
@@ -49,7 +50,7 @@ class LabelledFace:
 
 
 @dataclass(frozen=True)
-class EmptyPhoto:
+class NegativePhoto:
     """A photograph without faces and where the detector sees some all the same."""
 
     gray: Gray
@@ -74,10 +75,10 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     def __init__(
         self,
-        look: Look,
+        look: Stage,
         faces: dict[str, list[LabelledFace]],
         shares: dict[str, float],
-        empty: Sequence[EmptyPhoto],
+        empty: Sequence[NegativePhoto],
         negative_share: float,
         length: int,
         seed: int,
@@ -108,7 +109,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
             return degrade(crop, texture, rng)[None], points, source, False
         matrix = self.look.random_transform(face.points, face.roll, rng)
         if rng.random() < BENT:
-            crop, points = bent(face.gray, matrix, face.points, self.look.crop_size, rng)
+            crop, points = elastic_warp(face.gray, matrix, face.points, self.look.crop_size, rng)
         else:
             crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
         if rng.random() < 0.5:
@@ -171,7 +172,7 @@ def mirrored(points: NDArray[np.float32], size: int, offset: float) -> NDArray[n
 
 
 BENT = 0.6
-"""Share of the faces that are bent."""
+"""Share of the faces that are elastic_warp."""
 
 
 def _random_box(gray: Gray, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -28,9 +28,9 @@ from kpipe.pipeline import Pipeline
 from kpipe.training.crops import LabelledFace
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
+from kpipe.training.duplicates import without_duplicates
+from kpipe.training.landmarks import load_empty, load_faces, one_thread, schedule
 from kpipe.training.scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
-from kpipe.training.train import load_empty, load_faces, one_thread, schedule
-from kpipe.training.twins import without_twins
 
 Gray = NDArray[np.uint8]
 
@@ -184,7 +184,7 @@ def load_pasted(data: Sequence[Path], exclude: Sequence[Path]) -> list[LabelledF
     """
     split = load_faces((s for part in data for s in read_samples(part)), 0.05)
     others = load_faces((s for part in exclude for s in read_samples(part)), 0.0)
-    return without_twins(split.training, others.training)
+    return without_duplicates(split.training, others.training)
 
 
 CALIBRATION = 300

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kpipe.media.images import write_file
 from kpipe.training.detection_network import DetectionNetwork
-from kpipe.training.quantise import quantised
+from kpipe.training.quantize import quantized
+from kpipe.utils.files import write_file
 
 
 class _Exported(nn.Module):
@@ -59,6 +59,6 @@ def export(network: DetectionNetwork, path: Path, scenes: NDArray[np.uint8] | No
         )
     model = onnx.load_from_string(buffer.getvalue())
     if scenes is not None:
-        model = quantised(model, scenes, levels=(1 / 64, 128))
+        model = quantized(model, scenes, levels=(1 / 64, 128))
     onnx.helper.set_model_props(model, {"kpipe.network": "detection"})
     write_file(path, model.SerializeToString())

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kpipe.media.images import write_file
-from kpipe.preprocessor import transform, warp
-from kpipe.schemes import IBUG68
+from kpipe.networks.stages import Stage
+from kpipe.preprocessing.affine import transform
+from kpipe.preprocessing.crops import warp
+from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade
 from kpipe.training.crops import LabelledFace
-from kpipe.training.looks import Look
 from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
-from kpipe.training.quantise import quantised
+from kpipe.training.quantize import quantized
+from kpipe.utils.files import write_file
 
 DRAWS = 8
 """Times each face is framed for the calibration."""
@@ -56,7 +57,7 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(network: LandmarkNetwork, look: Look, faces: Sequence[LabelledFace]) -> Calibration:
+def calibrate(network: LandmarkNetwork, look: Stage, faces: Sequence[LabelledFace]) -> Calibration:
     """Calibration on held-out faces, framed and degraded in several ways, as photographs are."""
     if not faces:
         return Calibration()
@@ -108,7 +109,7 @@ def _certain_mean(values: NDArray[np.floating]) -> float:
     return mean if abs(mean) > 2 * error else 0.0
 
 
-def sample_crops(look: Look, faces: Sequence[LabelledFace], count: int = 256) -> NDArray[np.uint8]:
+def sample_crops(look: Stage, faces: Sequence[LabelledFace], count: int = 256) -> NDArray[np.uint8]:
     """Crops (count, side, side) as the network meets them, every second one degraded."""
     rng = np.random.default_rng(0)
     crops: list[NDArray[np.uint8]] = []
@@ -164,7 +165,7 @@ class _FaceScore(nn.Module):
 
 def export(
     network: LandmarkNetwork,
-    look: Look,
+    look: Stage,
     path: Path,
     calibration: Calibration,
     notes: dict[str, str],
@@ -224,7 +225,7 @@ def export(
         metadata["kpipe.sigma_bound50"] = f"{calibration.bound50:.4f}"
         metadata["kpipe.sigma_bound90"] = f"{calibration.bound90:.4f}"
     if crops is not None:
-        model = quantised(model, crops)
+        model = quantized(model, crops)
     onnx.helper.set_model_props(model, metadata)
     write_file(path, model.SerializeToString())
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import read_samples
-from kpipe.measures import scaled_orthographic
-from kpipe.schemes import IBUG68
+from kpipe.measures.pose import scaled_orthographic
+from kpipe.structures.schemes import IBUG68
 
 ROUNDS = 300
 

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from kpipe.datasets import DatasetError
-from kpipe.preprocessor import invert, transform, warp
-from kpipe.schemes import IBUG68
+from kpipe.networks.stages import Stage
+from kpipe.preprocessing.affine import invert, transform
+from kpipe.preprocessing.crops import warp
+from kpipe.structures.schemes import IBUG68
 from kpipe.training.crops import RELABELLED, LabelledFace, mirrored
-from kpipe.training.looks import Look
 from kpipe.training.network import LandmarkNetwork
 
 VIEWS = 4
@@ -35,7 +36,7 @@ the median over the points, is wrongly labelled: its label does not count."""
 
 
 def relabelled(
-    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Look, offset: float = 0.0
+    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Stage, offset: float = 0.0
 ) -> list[LabelledFace]:
     """The faces with points of the first of the teacher's schemes.
 
@@ -66,7 +67,7 @@ def relabelled(
 def _relabel(
     face: LabelledFace,
     teacher: LandmarkNetwork,
-    look: Look,
+    look: Stage,
     offset: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:

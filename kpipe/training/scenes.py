@@ -18,15 +18,18 @@ from torch.utils.data import Dataset
 
 from kpipe.datasets import DatasetError
 from kpipe.datasets.coco import picture_of
-from kpipe.detection_evaluation import read_photos
-from kpipe.measures import head_pose
-from kpipe.media.images import ImageError, read_image
-from kpipe.opencv import cv2
+from kpipe.errors import ImageError
+from kpipe.evaluation.detection import read_photos
+from kpipe.measures.pose import head_pose
+from kpipe.media.images import read_image
 from kpipe.pipeline import Pipeline
-from kpipe.preprocessor import face_box, to_gray, transform
+from kpipe.preprocessing.affine import transform
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import to_gray
 from kpipe.training.augment import degrade_scene
 from kpipe.training.crops import LabelledFace
 from kpipe.training.detection_network import NOMINAL_SIDES, STRIDES
+from kpipe.utils.opencv import cv2
 
 Gray = NDArray[np.uint8]
 Rng = np.random.Generator
@@ -129,7 +132,7 @@ def find_faces(table: Path, pipeline: Pipeline) -> dict[str, NDArray[np.float32]
 def _square(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
     """x, y, side and roll of the square around landmarks."""
     roll = head_pose(points).roll
-    x0, y0, x1, y1 = (float(v) for v in face_box(points, roll))
+    x0, y0, x1, y1 = (float(v) for v in landmark_box(points, roll))
     return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, roll
 
 
@@ -424,7 +427,7 @@ def _pasted(
     rng: Rng,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Puts a face with landmarks and its surroundings into the scene, unless it hides another."""
-    box = face_box(face.points, face.roll)
+    box = landmark_box(face.points, face.roll)
     side = float(np.exp(rng.uniform(np.log(13), np.log(90))))
     turn = float(rng.normal(0, 15) if rng.random() < 0.35 else rng.uniform(-180, 180))
     center = rng.uniform(0, SCENE, 2)

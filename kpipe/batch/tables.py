@@ -1,0 +1,109 @@
+"""Tables that grow while a job runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from kpipe.errors import BatchError
+from kpipe.formats.csv import header, line, rows_of_record
+from kpipe.structures.schemes import IBUG68
+from kpipe.utils.files import display_name
+
+
+class GrowingTable:
+    """A text file of lines, never with half a line at its end, as long as that can be helped.
+
+    Args:
+        path: of the file.
+        kind: `jsonl`, `csv` or `errors`.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path = path
+        self._head, self._lines = KINDS[kind]
+        self._descriptor: int | None = None
+
+    def begin(self, records: Iterable[str], temporary: Path) -> None:
+        """Writes what there is already in place of what the file held.
+
+        Args:
+            records: lines of JSON.
+            temporary: a folder on the same disk.
+        """
+        fresh = temporary / self._path.name
+        with self._errors():
+            with fresh.open("wb") as stream:
+                stream.write(_bytes(self._head))
+                for record in records:
+                    stream.write(_bytes(self._lines(record)))
+            fresh.replace(self._path)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def add(self, records: Iterable[str]) -> None:
+        """Adds lines of JSON."""
+        self._append("".join(map(self._lines, records)))
+
+    def add_row(self, *cells: str) -> None:
+        self._append(line(cells))
+
+    def _append(self, text: str) -> None:
+        if self._descriptor is None or not text:
+            return
+        rest = memoryview(_bytes(text))
+        before = os.fstat(self._descriptor).st_size
+        with self._errors():
+            try:
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+            except OSError:
+                # The journal has it all; the file is made anew by the next run.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, before)
+                raise
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BatchError(
+                f"{display_name(self._path)}: cannot be written ({error.strerror or error}); the "
+                "same command goes on when it can"
+            ) from None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _json_line(record: str) -> str:
+    return record + "\n"
+
+
+def _csv_rows(record: str) -> str:
+    return rows_of_record(json.loads(record), IBUG68)
+
+
+def _error_row(record: str) -> str:
+    # Most records are no errors, and large.
+    if '"error": ' not in record:
+        return ""
+    values = json.loads(record)
+    return line((values["image"], values["error"])) if "error" in values else ""
+
+
+KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "jsonl": ("", _json_line),
+    "csv": (header(IBUG68), _csv_rows),
+    "errors": (line(("image", "reason")), _error_row),
+}
+"""The first line of each kind of table, and what a record adds to it."""

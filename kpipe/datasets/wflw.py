@@ -1,0 +1,66 @@
+"""WFLW's text lists: 98 points, the face's box, six attributes and the picture's name on a line.
+
+Wu et al., "Look at Boundary" (CVPR 2018). The 68 points are those of the 98 that mean the same:
+every second one of the jaw, the upper edge of the brows, and the eyelids without their middles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kpipe.datasets.samples import Sample, checked_points
+from kpipe.errors import DatasetError
+
+COLUMNS = 98 * 2 + 4 + 6 + 1
+
+TO_IBUG68 = (
+    *range(0, 33, 2),
+    *range(33, 38),
+    *range(42, 47),
+    *range(51, 60),
+    *(60, 61, 63, 64, 65, 67),
+    *(68, 69, 71, 72, 73, 75),
+    *range(76, 96),
+)
+
+
+def is_wflw_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt"
+
+
+def lines(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines with their numbers, from 1."""
+    try:
+        with table.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line.split()
+    except OSError as error:
+        raise DatasetError(f"{table}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{table}: not a text file") from None
+
+
+def picture_of(table: Path, name: str) -> Path:
+    """Pictures lie beside the list, or in a `WFLW_images` beside it or further up."""
+    folders = [table.parent, *(p / "WFLW_images" for p in (table.parent, *table.parents[1:4]))]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise DatasetError(f"{table}: no picture {name} beside it or in a folder WFLW_images")
+
+
+def sample_of(table: Path, number: int, words: list[str]) -> Sample:
+    """The labelled face of one line."""
+    where = f"{table}, line {number}"
+    if len(words) != COLUMNS:
+        raise DatasetError(f"{where}: {len(words)} columns, {COLUMNS} expected")
+    try:
+        points = np.array(words[: 98 * 2], np.float64).reshape(98, 2)
+    except ValueError:
+        raise DatasetError(f"{where}: a coordinate is not a number") from None
+    path = picture_of(table, words[-1])
+    return Sample(path, checked_points(points[list(TO_IBUG68)], where), "wflw", path.stem)

@@ -1,0 +1,1 @@
+"""Where faces may be: networks and cascades, each from a gray picture to `Detections`."""

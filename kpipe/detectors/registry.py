@@ -1,0 +1,48 @@
+"""The detectors by name, as the commands' options have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kpipe.detectors.face_size import COARSE_MIN_FACE
+from kpipe.detectors.haar import LEANING, LYING, UPRIGHT, HaarDetector
+from kpipe.detectors.proposals import MIN_FACE, ProposalDetector
+from kpipe.detectors.yunet import YuNetDetector
+from kpipe.structures.detections import Detector
+
+TILTS = {"any": 180.0, "upright": 45.0}
+"""How far heads may be turned in the plane of the picture, degrees, by what the options call it:
+`kpipe.pipeline.Pipeline`'s `max_roll`."""
+
+
+def make_detector(
+    name: str,
+    *,
+    min_face: float | None = None,
+    tilt: str = "any",
+    cascades: Path | None = None,
+    threads: int = 0,
+) -> Detector:
+    """A detector.
+
+    Args:
+        name: `proposals`, `haar`, or a YuNet file that ends in .onnx.
+        min_face: smallest face that is looked for, see the detectors; None as they have it.
+        tilt: of `TILTS`; the cascades, which are slow, only look for such heads.
+        cascades: folder of cascade files to use, not OpenCV's own; means `haar`.
+        threads: of the proposal network; 0 for all cores.
+
+    Raises:
+        ValueError: no detector, or no tilt, has that name.
+        ModelError, CascadeError: a file cannot be used.
+    """
+    if tilt not in TILTS:
+        raise ValueError(f"choose {' or '.join(TILTS)} for --tilt")
+    if name == "haar" or cascades is not None:
+        views = UPRIGHT + LEANING + (LYING if tilt == "any" else ())
+        return HaarDetector(views, min_face=min_face or COARSE_MIN_FACE, folder=cascades)
+    if name == "proposals":
+        return ProposalDetector(min_face=min_face or MIN_FACE, threads=threads)
+    if name.endswith(".onnx"):
+        return YuNetDetector(Path(name), min_face=min_face or COARSE_MIN_FACE)
+    raise ValueError("choose proposals, haar or a YuNet .onnx file for --detector")

@@ -1,0 +1,1 @@
+"""Measures taken from the landmarks: pose, openness, aligned chips."""

@@ -1,0 +1,47 @@
+"""What video files have in common, through PyAV (FFmpeg's libraries): the extra `video`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av.error
+from av.container import InputContainer
+
+from kpipe.errors import VideoError
+from kpipe.utils.files import display_name
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Endings of the files that can be written, and FFmpeg's names of their formats."""
+
+
+AHEAD = 8
+"""Frames that are decoded before they are asked for."""
+
+
+def open_input(path: str) -> InputContainer:
+    name = display_name(path)
+    if "://" not in path:
+        try:
+            if Path(path).is_dir():
+                raise VideoError(f"{name}: a folder, not a video")
+            with Path(path).open("rb") as file:
+                if not file.read(1):
+                    raise VideoError(f"{name}: empty")
+        except (OSError, ValueError) as error:
+            if isinstance(error, VideoError):
+                raise
+            raise VideoError(f"{name}: {reason_of(error)}") from None
+    try:
+        # As a whole path: FFmpeg takes what stands before a colon for a protocol.
+        place = path if "://" in path else str(Path(path).absolute())
+        return av.open(place, metadata_errors="replace")
+    except av.error.InvalidDataError:
+        raise VideoError(
+            f"{name}: not a video in a format known here, or cut off before its index"
+        ) from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{name}: cannot be opened ({reason_of(error)})") from None
+
+
+def reason_of(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -1,0 +1,1 @@
+"""From a picture and a box to the crop that a network sees, and back."""

@@ -1,0 +1,1 @@
+"""Faces drawn on pictures, plotted over time, shown in a window."""

@@ -1,0 +1,1 @@
+"""Plain data, of numpy arrays: what the stages hand to each other."""

@@ -1,0 +1,1 @@
+"""What all parts need: files, OpenCV, packaged resources."""

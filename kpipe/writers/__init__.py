@@ -1,1 +1,0 @@
-"""Faces as text: one module a format, each from `Faces` to the text of a file."""

@@ -1,0 +1,303 @@
+"""`kpipe convert`, and the formats it goes between."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from kpipe import IBUG68, Faces
+from kpipe.datasets import coco, dlib
+from kpipe.formats import FormatError, load_format
+from kpipe.formats.records import SCHEMES
+from tests.conftest import Run
+
+NAMES = ["a/b.jpg", os.fsdecode(b"caf\xe9.jpg"), 'x, "y"\n.png', "z/none.jpg", "bad.jpg"]
+
+
+@pytest.fixture
+def photographs(portrait_faces: Faces) -> list[dict[str, Any]]:
+    """Records of every kind: one face, two, with a track, none, an error."""
+    record = portrait_faces.to_dict()
+    face = record["faces"][0]
+    moved = {**face, "points": [[x + 10.07, y - 300.33] for x, y in face["points"]]}
+    moved["points"] = np.round(moved["points"], 2).tolist()
+    bare = {key: face[key] for key in ("box", "score", "points", "sigma")}
+    faces: list[list[dict[str, Any]]] = [[face], [face, moved], [{**bare, "track": 7}], []]
+    good = [{**record, "image": name, "faces": found} for name, found in zip(NAMES, faces)]
+    return [*good, {"image": NAMES[-1], "error": "bad.jpg: empty", "faces": []}]
+
+
+@pytest.fixture
+def frames(portrait_faces: Faces) -> list[dict[str, Any]]:
+    """Records of a video's frames, one of them without a face."""
+    record = portrait_faces.to_dict()
+    face = record["faces"][0]
+    openness = {"right_eye": 0.31, "left_eye": 0.298, "mouth": 0.0}
+    faces = [
+        {**face, "track": track, "openness": openness, "blink": blink}
+        for track, blink in ((1, False), (2, True))
+    ]
+    del record["image"]
+    return [
+        {"image": "v.mp4", "frame": frame, "time": round(frame / 30, 4), **record, "faces": found}
+        for frame, found in enumerate((faces, [], faces[:1], faces[1:]))
+    ]
+
+
+@pytest.fixture
+def lines(tmp_path: Path, photographs: list[dict[str, Any]]) -> Path:
+    path = tmp_path / "faces.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in photographs))
+    return path
+
+
+def read(path: Path, name: str) -> list[dict[str, Any]]:
+    return list(load_format(name).read(path))
+
+
+@pytest.mark.parametrize(
+    ("ending", "name"), [(".csv", "csv"), (".json", "coco"), (".parquet", "parquet")]
+)
+def test_there_and_back_is_the_same(
+    kpipe: Run, lines: Path, photographs: list[dict[str, Any]], ending: str, name: str
+) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    there = kpipe("convert", "faces.jsonl", f"other{ending}")
+    assert there.returncode == 0, there.stderr
+    assert b"dropped" not in there.stderr and b"(5 photographs, 4 faces)" in there.stderr
+    back = kpipe("convert", f"other{ending}", "back.jsonl")
+    assert back.returncode == 0, back.stderr
+    found = read(lines.parent / "back.jsonl", "jsonl")
+    assert found == photographs
+    # Down to the order of the parts, so that files can be compared line by line.
+    assert (lines.parent / "back.jsonl").read_text() == lines.read_text()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_frames_of_a_video_there_and_back(
+    kpipe: Run, frames: list[dict[str, Any]], tmp_path: Path, ending: str
+) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    load_format("jsonl").write(tmp_path / "v.jsonl", frames)
+    there = kpipe("convert", "v.jsonl", f"v{ending}")
+    assert there.returncode == 0 and b"(4 photographs, 4 faces)" in there.stderr, there.stderr
+    assert kpipe("convert", f"v{ending}", "back.jsonl").returncode == 0
+    assert (tmp_path / "back.jsonl").read_text() == (tmp_path / "v.jsonl").read_text()
+
+
+def test_frames_where_there_is_no_place_for_them(
+    kpipe: Run, frames: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    load_format("jsonl").write(tmp_path / "v.jsonl", frames)
+    done = kpipe("convert", "v.jsonl", "v.xml")
+    for what in ("4 numbers and times of frames", "4 openness of faces", "4 blink of faces"):
+        assert f"cannot hold it: {what}" in done.stderr.decode()
+    done = kpipe("convert", "v.jsonl", "points")
+    assert b"cannot hold it: 3 times of frames" in done.stderr
+    files = sorted(path.stem for path in (tmp_path / "points").iterdir())
+    assert files == ["v_frame0_1", "v_frame0_2", "v_frame2", "v_frame3"]
+
+
+def test_json_lines_that_are_named_json(kpipe: Run, lines: Path) -> None:
+    lines.rename(lines.with_suffix(".json"))
+    done = kpipe("convert", "faces.json", "faces.csv")
+    assert done.returncode == 0 and b"(5 photographs, 4 faces)" in done.stderr
+
+
+def test_from_any_to_any(kpipe: Run, lines: Path, photographs: list[dict[str, Any]]) -> None:
+    folder = lines.parent
+    for source, target in (("faces.jsonl", "a.csv"), ("a.csv", "b.json"), ("b.json", "c.jsonl")):
+        assert kpipe("convert", source, target).returncode == 0
+    assert read(folder / "c.jsonl", "jsonl") == photographs
+
+
+def test_dlib_holds_whole_pixels(kpipe: Run, lines: Path) -> None:
+    done = kpipe("convert", "faces.jsonl", "faces.xml")
+    assert done.returncode == 0, done.stderr
+    dropped = done.stderr.decode()
+    for what in ("4 fractions of pixels", "4 sigma", "3 pose", "1 track", "1 reasons of errors"):
+        assert f"cannot hold it: {what}" in dropped
+    path = lines.parent / "faces.xml"
+    images = list(ElementTree.parse(path).getroot().iter("image"))
+    assert len(images) == 5 and [len(image.findall("box")) for image in images] == [1, 2, 1, 0, 0]
+    # Our own reader of labelled faces takes it for what it is.
+    assert next(name for name, _ in dlib.boxes(path)) == "a/b.jpg"
+    for found, told in zip(read(path, "dlib"), read(lines, "jsonl")):
+        for mine, theirs in zip(found["faces"], told["faces"]):
+            assert mine["points"] == np.round(theirs["points"]).tolist()
+            assert mine["box"] == np.round(theirs["box"]).tolist()
+            assert "sigma" not in mine and "score" not in mine
+
+
+def test_pts_hold_points_alone(kpipe: Run, lines: Path, tmp_path: Path) -> None:
+    done = kpipe("convert", "faces.jsonl", "points")
+    assert done.returncode == 0, done.stderr
+    dropped = done.stderr.decode()
+    for what in ("1 photographs without a face", "1 errors", "4 boxes", "4 score", "4 sigma"):
+        assert f"cannot hold it: {what}" in dropped
+    files = sorted(os.fsencode(p.relative_to(tmp_path / "points"))
+                   for p in (tmp_path / "points").rglob("*.pts"))  # fmt: skip
+    assert files == [b"a/b.pts", b"caf\xe9_1.pts", b"caf\xe9_2.pts", b'x, "y"\n.pts']
+    told = {record["image"]: record["faces"] for record in read(lines, "jsonl")}
+    found = {record["image"]: record["faces"] for record in read(tmp_path / "points", "pts")}
+    assert len(found) == 3
+    for name, faces in found.items():
+        source = told[name if name in told else name.replace(".jpg", ".png")]
+        assert [face["points"] for face in faces] == [face["points"] for face in source]
+
+
+def test_pts_of_two_photographs_of_one_stem(tmp_path: Path, portrait_faces: Faces) -> None:
+    record = portrait_faces.to_dict()
+    names = ["b.jpg", "b.png", "b_1.jpg"]
+    pts = load_format("pts")
+    pts.write(tmp_path / "p", ({**record, "image": name} for name in names))
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == [
+        "b.png.pts", "b.pts", "b_1.pts"
+    ]  # fmt: skip
+    assert [r["image"] for r in pts.read(tmp_path / "p")] == ["b.png", "b.jpg", "b_1.jpg"]
+
+
+def test_pts_of_many_faces_keep_their_order(tmp_path: Path, portrait_faces: Faces) -> None:
+    record = portrait_faces.to_dict()
+    face = record["faces"][0]
+    faces = [{**face, "points": [[x + k, y] for x, y in face["points"]]} for k in range(12)]
+    pts = load_format("pts")
+    pts.write(tmp_path / "p", [{**record, "image": "b.jpg", "faces": faces}])
+    (found,) = pts.read(tmp_path / "p")
+    for mine, theirs in zip(found["faces"], faces, strict=True):
+        assert np.allclose(mine["points"], theirs["points"])
+
+
+def test_pts_of_a_photograph_of_another_kind_are_not_mixed_up(
+    tmp_path: Path, portrait_faces: Faces
+) -> None:
+    record = portrait_faces.to_dict()
+    pts = load_format("pts")
+    pts.write(tmp_path / "p", ({**record, "image": name} for name in ("k.bmp", "k.jpg")))
+    found = list(pts.read(tmp_path / "p"))
+    assert [len(r["faces"]) for r in found] == [1, 1]
+    assert "k.jpg" in {r["image"] for r in found}
+    # With the pictures beside them, too.
+    for name in ("k.bmp", "k.jpg"):
+        (tmp_path / "p" / name).touch()
+    again = list(pts.read(tmp_path / "p"))
+    assert [len(r["faces"]) for r in again] == [1, 1]
+    assert "k.jpg" in {r["image"] for r in again}
+
+
+def test_coco_is_what_others_expect(kpipe: Run, lines: Path) -> None:
+    kpipe("convert", "faces.jsonl", "faces.json")
+    document = json.loads((lines.parent / "faces.json").read_text())
+    assert [image["id"] for image in document["images"]] == [1, 2, 3, 4, 5]
+    annotation = document["annotations"][0]
+    assert len(annotation["keypoints"]) == 3 * 68 and annotation["num_keypoints"] == 68
+    _, _, width, height = annotation["bbox"]
+    assert annotation["area"] == pytest.approx(width * height, abs=1e-3)
+    (category,) = document["categories"]
+    assert category["keypoints"] == list(IBUG68.names)
+    assert all(1 <= end <= 68 for bone in category["skeleton"] for end in bone)
+    assert len(list(coco.faces(lines.parent / "faces.json"))) == 4
+
+
+def test_coco_of_others(tmp_path: Path, kpipe: Run) -> None:
+    points = [[10.0 + k, 20.0 + k % 7, 2] for k in range(68)]
+    person = {"image_id": 3, "keypoints": [0, 0, 0] * 17, "bbox": [0, 0, 9, 9]}
+    whole = {
+        **person,
+        "face_valid": True,
+        "face_kpts": [value for point in points for value in point],
+    }
+    document = {
+        "images": [{"id": 3, "file_name": "p.jpg", "width": 90, "height": 50}],
+        "annotations": [whole, {**whole, "face_valid": False}],
+    }
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    done = kpipe("convert", "other.json", "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    (record,) = read(tmp_path / "out.jsonl", "jsonl")
+    (face,) = record["faces"]
+    assert face["points"] == [[x, y] for x, y, _ in points]
+    assert face["box"] == [10.0, -10.5, 77.0, 56.5] and "score" not in face
+    # What others did not say is blank.
+    assert kpipe("convert", "out.jsonl", "out.csv").returncode == 0
+    with (tmp_path / "out.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["score"] == "" and row["nose_tip_sigma"] == "" and row["nose_tip_x"] == "40.00"
+    assert read(tmp_path / "out.csv", "csv") == [record]
+
+
+def test_numbers_keep_all_their_decimals(tmp_path: Path, portrait_faces: Faces) -> None:
+    record = portrait_faces.at("a.jpg").to_dict()
+    face = record["faces"][0]
+    face["points"][0] = [1 / 3, 2 / 3]
+    face["sigma"][5] = 1.23456789
+    load_format("csv").write(tmp_path / "a.csv", [record])
+    assert read(tmp_path / "a.csv", "csv") == [record]
+
+
+@pytest.mark.parametrize("name", ["csv", "coco", "parquet", "jsonl", "dlib"])
+def test_no_photographs(tmp_path: Path, name: str) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    assert load_format(name).write(tmp_path / "none", []) == {}
+    assert read(tmp_path / "none", name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", '{"image": "a"}\n', "line 1: not the record of a photograph"),
+        ("x.jsonl", "[\n", "line 1: not the record of a photograph"),
+        ("x.csv", "a,b\n1,2\n", "not the columns of kpipe's CSV"),
+        ("x.json", "{}", "not COCO's JSON"),
+        ("x.xml", "<dataset>", "not dlib's XML"),
+        ("x.parquet", "PAR1", "not a readable Parquet file"),
+        ("x.word", "", "no format ends so"),
+    ],
+)
+def test_what_cannot_be_read(
+    kpipe: Run, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_text(content)
+    done = kpipe("convert", name, "out.csv" if name != "x.csv" else "out.jsonl")
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"kpipe: {name}") and message in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_files_are_safe(kpipe: Run, lines: Path) -> None:
+    before = lines.read_bytes()
+    (lines.parent / "old.csv").write_text("precious")
+    for arguments, message in (
+        (("faces.jsonl", "faces.jsonl", "--force"), "is what is read"),
+        (("faces.jsonl", "old.csv"), "exists; --force replaces it"),
+        (("missing.jsonl", "new.csv"), "no such file"),
+        (("faces.jsonl", "new.word"), "no format ends so"),
+    ):
+        done = kpipe("convert", *arguments)
+        assert done.returncode == 1 and message in done.stderr.decode()
+    assert lines.read_bytes() == before
+    assert (lines.parent / "old.csv").read_text() == "precious"
+    assert kpipe("convert", "faces.jsonl", "old.csv", "--force").returncode == 0
+    assert len(read(lines.parent / "old.csv", "csv")) == 5
+    assert kpipe("convert", "faces.jsonl", "new", "--to", "word").returncode == 2
+
+
+def test_wrong_number_of_points(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/a.pts").write_text("version: 1\nn_points: 2\n{\n1 1\n2 2\n}\n")
+    with pytest.raises(FormatError, match="2 points on a face"):
+        read(tmp_path / "p", "pts")
+    assert {len(scheme) for scheme in SCHEMES.values()} >= {68}

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kpipe import Faces
+from kpipe.detectors.proposals import ProposalDetector
+from kpipe.errors import ModelError
+from kpipe.networks.landmarker import REFINE
+from kpipe.preprocessing.affine import transform
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import to_gray
+from kpipe.utils.opencv import cv2
+from kpipe.utils.resources import packaged
+
+
+def near(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which boxes have nearly the place and size of one."""
+    side = box[2] - box[0]
+    away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
+    ratio = (boxes[:, 2] - boxes[:, 0]) / side
+    return np.asarray((away < 0.25 * side) & (ratio > 0.6) & (ratio < 1.6))
+
+
+@pytest.mark.parametrize("angle", [0, 45, 100, 180, -60])
+def test_a_face_at_any_roll(
+    portrait: NDArray[np.uint8], portrait_faces: Faces, angle: float
+) -> None:
+    face = portrait_faces[0]
+    x, y = (float(v) for v in face.points.mean(axis=0))
+    matrix = np.array(cv2.getRotationMatrix2D((x, y), -angle, 1.0))
+    turned = np.asarray(cv2.warpAffine(to_gray(portrait), matrix, portrait.shape[1::-1]), np.uint8)
+    boxes, rolls, _ = ProposalDetector()(turned)
+    hit = near(boxes, landmark_box(transform(matrix, face.points), angle))
+    assert hit.any()
+    assert face.pose is not None
+    away = np.abs((rolls[hit] - angle - face.pose.roll + 180) % 360 - 180)
+    assert away.min() < 36
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_size_of_the_picture_does_not_move_the_boxes(
+    portrait: NDArray[np.uint8], portrait_faces: Faces, scale: float
+) -> None:
+    resized = cv2.resize(to_gray(portrait), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    boxes = ProposalDetector()(np.asarray(resized, np.uint8)).boxes
+    expected = (landmark_box(portrait_faces[0].points) + 0.5) * scale - 0.5
+    assert near(boxes, expected.astype(np.float32)).any()
+
+
+def test_only_so_many(portrait: NDArray[np.uint8]) -> None:
+    gray = to_gray(portrait)
+    every = ProposalDetector(min_score=0.001)(gray)
+    few = ProposalDetector(min_score=0.001, limit=5)(gray)
+    assert 5 < len({tuple(box) for box in few.boxes.tolist()}) < 20 < len(every.boxes)
+
+
+def test_doubtful_places_are_limited_and_faces_allow_for_more(
+    portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640), np.uint8)
+    detector = ProposalDetector(min_score=1e-6, limit=5)
+    few = len(detector(noise).boxes)
+    assert 5 <= few <= 11
+    # More places to look at where smaller faces are wanted.
+    assert few + 5 <= len(ProposalDetector(min_score=1e-6, limit=5, min_face=4)(noise).boxes) <= 30
+    # Many faces are all found, however few doubtful places are wanted.
+    box = portrait_faces[0].box.astype(int)
+    head = to_gray(portrait)[max(box[1], 0) : box[3], max(box[0], 0) : box[2]]
+    head = np.asarray(cv2.resize(head, (60, 60), interpolation=cv2.INTER_AREA), np.uint8)
+    crowd = np.tile(np.pad(head, 10, "edge"), (6, 8))
+    found = ProposalDetector(limit=5)(crowd).boxes
+    centres = (found[:, :2] + found[:, 2:]) / 2
+    for row in range(6):
+        for column in range(8):
+            away = np.abs(centres - (80 * column + 40, 80 * row + 40)).max(axis=1)
+            assert away.min() < 20
+
+
+def test_faces_below_the_smallest_are_not_looked_for(
+    portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    box = landmark_box(portrait_faces[0].points)
+    boxes = ProposalDetector(min_face=3 * float(box[2] - box[0]))(to_gray(portrait)).boxes
+    assert not near(boxes, box).any()
+
+
+def test_nothing_in_an_empty_picture_or_a_pixel() -> None:
+    for shape in ((300, 400), (1, 1), (3000, 1), (1, 3000)):
+        found = ProposalDetector()(np.full(shape, 128, np.uint8))
+        assert found.boxes.shape == (0, 4) and found.rolls.shape == (0,)
+
+
+def test_files_that_are_no_proposal_network(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"missing\.onnx: no such model file"):
+        ProposalDetector(tmp_path / "missing.onnx")
+    with pytest.raises(ModelError, match="not a detection network"):
+        ProposalDetector(packaged(REFINE))

@@ -58,7 +58,7 @@ class ProposalDetector:
     """Candidates from the proposal network on a pyramid of reduced pictures.
 
     Args:
-        model: an ONNX file from `kpipe.training.proposals`; without it the packaged one.
+        model: an ONNX file from `kpipe.training.detection`; without it the packaged one.
         min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
             1 a share of the picture's longer side, but then at least `MIN_FACE_PIXELS`.
         min_score: least probability of a candidate.

@@ -2,23 +2,45 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# One release of torch, so that a test run is the same everywhere.
+# The releases that are installed, so that a command does the same everywhere and next month.
+# `make lock` renews them; empty takes the newest.
+LOCK ?= requirements/lock.txt
+# One release of torch; empty leaves out what trains. pip's arguments may say where to get it.
 TORCH ?= torch==2.13.0
 
-.PHONY: example test lint clean
+.PHONY: example check test test-latest test-lowest lint lock clean
 
 example: $(VENV)/installed
 	$(BIN)/kpipe annotate examples/group_photo.jpg --force --draw boxes,lines,points,index
+	@echo "To call kpipe from anywhere in this shell: source $(abspath $(BIN))/activate"
+	@echo "To keep it: ln -s $(abspath $(BIN))/kpipe ~/.local/bin/ (any folder that is on your PATH)"
+
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# Style, types and all tests but the slow ones.
+check: lint
+	$(PYTEST) -m 'not slow'
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST) --cov
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# With the newest releases that pyproject.toml allows.
+test-latest:
+	$(MAKE) test VENV=.venv-latest LOCK=
+
+# With the lowest. The first numpy that it allows has wheels for Python 3.10 and 3.11 only.
+test-lowest: PYTHON = python3.10
+test-lowest: TORCH = torch==2.4.0
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest LOCK=requirements/lowest.txt PYTHON=$(PYTHON) TORCH='$(TORCH)'
+
+PIP = $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) \
+  $(BIN)/python -m pip --disable-pip-version-check
 
 # Without a display there may be no libGL: OpenCV's headless build does without.
 define with_opencv
@@ -28,16 +50,31 @@ define with_opencv
   $(PIP) install 'opencv-python-headless>=4.10,<5'; }
 endef
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml $(LOCK)
+	@echo 'installing kpipe and what it needs in $(VENV): about 160 MB to download, a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable .
 	$(with_opencv)
 	@touch $@
 
+comma = ,
 $(VENV)/installed-test: $(VENV)/installed
-	$(PIP) install $(TORCH) --editable '.[train,test,lint]'
+	@echo 'installing what the tests need, torch too, in $(VENV): a few minutes'
+	$(PIP) install $(TORCH) --editable '.[$(if $(TORCH),train$(comma))test,lint]'
 	$(with_opencv)
 	@touch $@
 
+# torch stands in TORCH, with what NVIDIA's libraries it pins itself.
+LOCKED = $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.10 --upgrade \
+  --quiet --no-annotate --no-header --extra train --extra heic --extra video --extra batch \
+  --extra plot --extra test --extra lint
+WITHOUT_TORCH = grep -vE '^(torch|triton|nvidia-|cuda-)'
+ALSO = printf '%s\n' 'editables>=0.3' 'opencv-python-headless>=4.10,<5'
+
+lock: $(VENV)/installed
+	$(PIP) install uv
+	$(ALSO) 'torch==2.13.0' | $(LOCKED) --extra ray | $(WITHOUT_TORCH) > requirements/lock.txt
+	$(ALSO) | $(LOCKED) --resolution lowest-direct | $(WITHOUT_TORCH) > requirements/lowest.txt
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -69,7 +69,12 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     pipeline = Pipeline(threads=1)
-    haar = Pipeline(HaarDetector(), pipeline.predictor, first=pipeline.first, sieve=pipeline.sieve)
+    haar = Pipeline(
+        HaarDetector(),
+        pipeline.landmarker,
+        coarse=pipeline.coarse,
+        classifier=pipeline.classifier,
+    )
     stock = load_cascade(FRONTAL_DEFAULT)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("picture", "what", "faces", "ms", "ratio"):

@@ -322,7 +322,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     samples = read_samples(arguments.stills)
     samples = samples[:: max(len(samples) // arguments.faces, 1)][: arguments.faces]
-    pipeline = Pipeline(predictor=Landmarker(arguments.model, threads=1), threads=1)
+    pipeline = Pipeline(landmarker=Landmarker(arguments.model, threads=1), threads=1)
     parts = arguments.only or ["jitter", "lag", "speed", "identity"]
     table = Table(title=f"{len(samples)} faces of {arguments.stills.name}")
     for column in ("measure", "kpipe", "bar", "aim"):

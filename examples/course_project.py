@@ -14,7 +14,8 @@ import numpy as np
 
 from kpipe import Pipeline, Style, read_image
 from kpipe.media.images import encode
-from kpipe.preprocessing.affine import crop_transform, transform
+from kpipe.preprocessing.affine import crop_transform, invert, transform
+from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray, warp
 from kpipe.utils.files import write_file
 from kpipe.utils.opencv import cv2
@@ -31,28 +32,40 @@ image = read_image(arguments.photo)
 print(f"{arguments.photo.name}: {image.shape[1]} x {image.shape[0]} pixels")
 
 # %% 2. The faces, each with 68 points; largest first
-faces = Pipeline()(image)
+pipeline = Pipeline()
+faces = pipeline(image)
 for number, face in enumerate(faces, 1):
     print(f"face {number}: {face.size:.0f} pixels, probability {face.score:.3f}, {face.pose}")
 
-# %% 3. What a network for points sees of them: gray squares, upright, all of one size
-SIDE = 128
+# %% 3. What the network sees of each: the square around its landmarks, gray, upright, 128 x 128
+network = pipeline.landmarker
 gray = to_gray(image)
-crops = []
-for face in faces:
-    matrix = crop_transform(face.box, face.pose.roll if face.pose else 0.0, SIDE)
-    crop = cv2.cvtColor(warp(gray, matrix, SIDE), cv2.COLOR_GRAY2RGB)
-    for x, y in transform(matrix, face.points):
-        cv2.circle(crop, (round(float(x)), round(float(y))), 1, (255, 60, 60), -1)
-    crops.append(crop)
-if crops:
-    write_file(arguments.output / "crops.png", encode(np.hstack(crops), ".png"))
+rolls = [face.pose.roll if face.pose else 0.0 for face in faces]
+matrices = [
+    crop_transform(landmark_box(face.points, roll), roll, network.crop_size, network.crop_margin)
+    for face, roll in zip(faces, rolls)
+]
+crops = [warp(gray, matrix, network.crop_size) for matrix in matrices]
 
-# %% 4. The photograph with all that was found
+# %% 4. The network: gray crops in, points in pixels of the crops out; and back to the photograph
+pictures = []
+for number, (face, crop, matrix) in enumerate(zip(faces, crops, matrices), 1):
+    points = network(crop[None]).points[0]
+    back = transform(invert(matrix), points)
+    away = np.linalg.norm(back - face.points, axis=1).mean() / face.size
+    print(f"face {number}: {away:.2%} of its size from where the pipeline has its points")
+    picture = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
+    for x, y in points:
+        cv2.circle(picture, (round(float(x)), round(float(y))), 1, (255, 60, 60), -1)
+    pictures.append(picture)
+if pictures:
+    write_file(arguments.output / "crops.png", encode(np.hstack(pictures), ".png"))
+
+# %% 5. The photograph with all that was found
 annotated = faces.render(image, Style(("boxes", "lines", "points", "index")))
 write_file(arguments.output / "annotated.jpg", encode(annotated, ".jpg"))
 
-# %% 5. Sunglasses: a glass around each eye, as wide as its brow, and a bar between them
+# %% 6. Sunglasses: a glass around each eye, as wide as its brow, and a bar between them
 RIGHT_EYE, LEFT_EYE = range(36, 42), range(42, 48)
 RIGHT_BROW, LEFT_BROW = range(17, 22), range(22, 27)
 dressed = image.copy()

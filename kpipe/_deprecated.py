@@ -90,6 +90,34 @@ class _OldModule(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
+PIPELINE = {
+    "predictor": "landmarker",
+    "first": "coarse",
+    "sieve": "classifier",
+    "glance": "classify",
+    "first_look": "coarse_landmarks",
+    "second_look": "refine",
+    "locate": "landmarks",
+}
+"""Old attributes and methods of `Pipeline`."""
+
+
+def pipeline_attribute(pipeline: Any, name: str) -> Any:
+    """An attribute of a pipeline by its old name.
+
+    Raises:
+        AttributeError: there never was one of that name.
+    """
+    if name not in PIPELINE:
+        raise AttributeError(f"'Pipeline' object has no attribute {name!r}")
+    new = PIPELINE[name]
+    warn(f"Pipeline.{name}", f"Pipeline.{new}")
+    if name != "second_look":
+        return getattr(pipeline, new)
+    # It took the landmarks of the stage before, where `refine` takes their points.
+    return lambda gray, first, least=0.0: pipeline.refine(gray, first.points, least)
+
+
 def install() -> None:
     """Lets the old modules be imported. At the end of the search, so that it costs nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,23 @@ GROUP = EXAMPLES / "group_photo.jpg"
 PORTRAIT = EXAMPLES / "portraits" / "collins.jpg"
 DATA = ROOT.parent / "shared" / "data"
 
+PATIENCE = 600
+"""Seconds after which what has not come never will: no test waits so long on a machine that is only
+slow."""
+
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores: threads of each would only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Until the condition is true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -55,21 +73,28 @@ def kpipe(tmp_path: Path) -> Run:
     ) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "kpipe", *arguments]
         options.setdefault("cwd", tmp_path)
-        return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
+        return subprocess.run(
+            command, capture_output=True, timeout=PATIENCE, check=False, **options
+        )
 
     return run
 
 
-@pytest.fixture
-def labelled(tmp_path: Path, pipeline: Pipeline) -> Path:
-    """A folder in the format of 300-W: the example portraits with what the network sees in them."""
+@pytest.fixture(scope="session")
+def portrait_labels(pipeline: Pipeline) -> dict[Path, str]:
+    """The example portraits, each with the text of a .pts file: what the network sees in it."""
     from kpipe.formats.pts import to_pts
 
+    paths = sorted((EXAMPLES / "portraits").glob("*.jpg"))
+    return {path: to_pts(pipeline(read_image(path))[0]) for path in paths}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, portrait_labels: dict[Path, str]) -> Path:
+    """A folder in the format of 300-W: the example portraits with what the network sees in them."""
     folder = tmp_path / "labelled"
     folder.mkdir()
-    for path in sorted((EXAMPLES / "portraits").glob("*.jpg")):
-        image = read_image(path)
-        face = pipeline(image)[0]
+    for path, text in portrait_labels.items():
         shutil.copy(path, folder)
-        (folder / path.name).with_suffix(".pts").write_text(to_pts(face))
+        (folder / path.name).with_suffix(".pts").write_text(text)
     return folder

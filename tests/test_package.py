@@ -12,9 +12,11 @@ from tests.conftest import GROUP, ROOT
 
 pytest.importorskip("hatchling")
 
-NETWORKS = [f"models/{n}.onnx" for n in ("proposals", "glance", "first_look", "landmarks")]
+NAMES = ("proposals", "face_classifier", "coarse_landmarks", "landmarks")
+NETWORKS = [f"models/{name}.onnx" for name in NAMES]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kpipe import IBUG68, Detections, Faces, Pipeline, read_image
+from kpipe import (
+    IBUG68,
+    Detections,
+    Faces,
+    Pipeline,
+    PipelineOptions,
+    Tracker,
+    TrackerOptions,
+    read_image,
+)
 from kpipe.detectors.registry import TILTS, make_detector
 from kpipe.pipeline import fused_score
 from kpipe.preprocessing.boxes import iou, landmark_box
@@ -60,13 +73,13 @@ def test_a_small_face_in_a_large_photo(
     assert np.linalg.norm(found[0].points - expected, axis=1).mean() < 1.5
 
 
-def test_a_glance_drops_candidates_but_no_face(pipeline: Pipeline) -> None:
+def test_the_classifier_drops_candidates_but_no_face(pipeline: Pipeline) -> None:
     image = read_image(GROUP)
     gray = to_gray(image)
     candidates = pipeline.detector(gray)
-    possible = pipeline.glance(gray, candidates)
-    assert 0 < len(possible.boxes) < 0.6 * len(candidates.boxes)
-    without = pipeline(image, candidates)  # what is given is looked at
+    possible = pipeline.classify(gray, candidates)
+    assert 0 < len(possible) < 0.6 * len(candidates)
+    without = pipeline(image, candidates)  # given candidates skip the classifier
     assert len(without) == len(pipeline(image)) == 6
 
 
@@ -139,7 +152,7 @@ def test_a_hidden_half_is_known_to_be_uncertain(
     x0, y0, x1, y1 = box.astype(int)
     hidden = portrait.copy()
     hidden[y0 - 10 : (y0 + y1) // 2, (x0 + x1) // 2 : x1 + 10] = 60
-    seen = pipeline.locate(hidden, Detections(box[None], np.zeros(1, np.float32)))
+    seen = pipeline.landmarks(hidden, Detections(box[None], np.zeros(1, np.float32)))
     left_eye, mouth = seen.sigma[0, 42:48].mean(), seen.sigma[0, 48:60].mean()
     assert left_eye > 1.3 * portrait_faces[0].sigma[42:48].mean()
     assert left_eye > mouth
@@ -182,15 +195,15 @@ def test_a_detector_of_ones_own(
         assert gray.ndim == 2
         return Detections(np.stack([box, box + 3]), np.zeros(2, np.float32))
 
-    own = Pipeline(told, pipeline.predictor, first=pipeline.first)
+    own = Pipeline(told, pipeline.landmarker, coarse=pipeline.coarse)
     for faces in (own(portrait), pipeline(portrait, told(portrait[..., 0]))):
         assert len(faces) == 1
         assert difference(faces[0].points, portrait_faces[0].points) < 1.5
-    assert not pipeline(portrait, Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+    assert not pipeline(portrait, Detections.empty())
     nothing = Detections(np.array([]), np.array([]))
-    assert not Pipeline(lambda _: nothing, pipeline.predictor)(portrait)
+    assert not Pipeline(lambda _: nothing, pipeline.landmarker)(portrait)
     listed = Detections([box.tolist()], [0.0])  # type: ignore[arg-type]
-    assert len(Pipeline(lambda _: listed, pipeline.predictor)(portrait)) == 1
+    assert len(Pipeline(lambda _: listed, pipeline.landmarker)(portrait)) == 1
     with pytest.raises(ValueError, match="not finite"):
         pipeline(portrait, Detections(box[None] * np.inf, np.zeros(1, np.float32)))
     with pytest.raises(ValueError, match="1 boxes, but 2 rolls"):
@@ -218,8 +231,8 @@ def test_a_face_whose_points_could_be_anywhere_is_less_probable(portrait_faces: 
     score = np.array([0.95], np.float32)
     seen = Landmarks(face.points[None], face.sigma[None], score)
     assert fused_score(seen, seen) == pytest.approx(0.95, abs=1e-3)
-    assert fused_score(seen, seen._replace(scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
-    unsure = seen._replace(sigma=np.full((1, 68), 0.06 * face.size, np.float32))
+    assert fused_score(seen, replace(seen, scores=score / 2)) == pytest.approx(0.475, abs=1e-3)
+    unsure = replace(seen, sigma=np.full((1, 68), 0.06 * face.size, np.float32))
     assert fused_score(seen, unsure) < 0.5
 
 
@@ -240,3 +253,51 @@ def test_a_face_cut_by_the_edge(
     left, top, right, bottom = edges.clip(0).astype(int)
     found = pipeline(np.ascontiguousarray(portrait[top:bottom, left:right]))
     assert difference(found[0].points + np.float32((left, top)), points) < 4.5
+
+
+def test_a_pipeline_and_a_tracker_travel_to_other_processes(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        faces = pool.submit(pipeline, portrait).result()
+    assert (faces[0].points == portrait_faces[0].points).all()
+    tracker = Tracker(pipeline)
+    first = tracker(portrait, 0.0)
+    for copied in (copy.deepcopy(tracker), pickle.loads(pickle.dumps(tracker))):
+        again = copied(portrait, 0.04)
+        assert [face.track for face in again] == [face.track for face in first]
+    for options in (PipelineOptions(detector="haar", tilt="upright"), TrackerOptions(raw=True)):
+        assert pickle.loads(pickle.dumps(options)) == options
+
+
+def test_names_of_version_0_1_work_and_warn(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    with pytest.warns(DeprecationWarning, match="predictor= is now landmarker="):
+        old = Pipeline(pipeline.detector, predictor=pipeline.landmarker, threads=1)
+    assert old.landmarker is pipeline.landmarker
+    gray = to_gray(portrait)
+    given = Detections(landmark_box(portrait_faces[0].points)[None], np.zeros(1, np.float32))
+    with pytest.warns(DeprecationWarning, match=r"Pipeline\.first_look is now"):
+        first = pipeline.first_look(gray, given)
+    with pytest.warns(DeprecationWarning, match=r"Pipeline\.second_look is now"):
+        second = pipeline.second_look(gray, first)
+    assert difference(second.points[0], portrait_faces[0].points) < 1.5
+    with pytest.warns(DeprecationWarning, match="candidates= is now detections="):
+        assert len(pipeline(portrait, candidates=given)) == 1
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = pipeline.nonsense
+
+
+def test_boxes_of_another_detector_become_candidates(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    given = Detections.from_face_boxes(portrait_faces[0].box[None])
+    upright = Detections.from_face_boxes(portrait_faces[0].box[None], np.zeros(1))
+    assert len(given) == 3 * len(upright) == 6
+    for detections in (given, upright):
+        (face,) = pipeline(portrait, detections=detections)
+        assert difference(face.points, portrait_faces[0].points) < 1.5
+    assert len(given[given.rolls == 0]) == 2
+    with pytest.raises(ValueError, match="1 boxes, but 2 rolls"):
+        Detections(np.zeros((1, 4)), np.zeros(2))

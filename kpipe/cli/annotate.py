@@ -103,7 +103,7 @@ def annotate(
     from kpipe.networks.landmarker import Landmarker
     from kpipe.pipeline import Pipeline
     from kpipe.rendering.draw import Style
-    from kpipe.structures.detections import candidates
+    from kpipe.structures.detections import Detections
     from kpipe.structures.schemes import SCHEMES
     from kpipe.utils.files import display_name
     from kpipe.utils.opencv import cv2
@@ -151,7 +151,7 @@ def annotate(
                     there = given.of(name)
                     if there is None:
                         say(f"{display_name(name)}: not in {boxes}")
-                    told = candidates(np.zeros((0, 4)) if there is None else there)
+                    told = Detections.from_face_boxes(np.zeros((0, 4)) if there is None else there)
                 faces = pipeline(photo.image, told).to_scheme(SCHEMES[scheme]).at(name)
                 elapsed = time.perf_counter() - start
             except (KpipeError, MemoryError, cv2.error) as problem:

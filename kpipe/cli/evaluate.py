@@ -112,18 +112,22 @@ def evaluate(
         raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    predictor = Landmarker(model)
+    landmarker = Landmarker(model)
     try:
-        pipeline = Pipeline(make_detector(detector), predictor)
+        pipeline = Pipeline(make_detector(detector), landmarker)
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
     open_pipeline = Pipeline(
-        pipeline.detector, predictor, first=pipeline.first, sieve=pipeline.sieve, min_score=0.1
+        pipeline.detector,
+        landmarker,
+        coarse=pipeline.coarse,
+        classifier=pipeline.classifier,
+        min_score=0.1,
     )
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
-        alteration = Perturbation(turn, face_size, cut)
-        _points(samples, pipeline, alteration, jitters, per_point, by_group, report, on_bad)
+        perturbation = Perturbation(turn, face_size, cut)
+        _points(samples, pipeline, perturbation, jitters, per_point, by_group, report, on_bad)
     if detection is not None:
         _detection(detection, open_pipeline, min_face_px, report, on_bad)
     if negatives is not None:
@@ -139,7 +143,7 @@ def evaluate(
 def _points(
     samples: Sequence[Sample],
     pipeline: Pipeline,
-    alteration: Perturbation,
+    perturbation: Perturbation,
     jitters: int,
     per_point: bool,
     by_group: bool,
@@ -153,7 +157,7 @@ def _points(
     from kpipe.structures.schemes import IBUG68
 
     faces = progress(samples, len(samples), "faces")
-    results = measure(faces, pipeline, jitters, alteration=alteration, on_bad=on_bad)
+    results = measure(faces, pipeline, jitters, perturbation=perturbation, on_bad=on_bad)
     print_table(["", *(r.name for r in results)], [(n, *values) for n, values in figures(results)])
     if per_point:
         column = "end to end, % of the inter-ocular distance"
@@ -167,7 +171,7 @@ def _points(
         ]
         print_table(["end to end", "faces", "NME, %", "failures, %"], rows)
     if report is not None:
-        say(f"report: {write_report(report, 'kpipe evaluate', samples, results, alteration)}")
+        say(f"report: {write_report(report, 'kpipe evaluate', samples, results, perturbation)}")
 
 
 def _detection(

@@ -57,11 +57,9 @@ def export(
         raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
     loaded = [load_run(run) for run in runs]
     settings = loaded[0][1]
-    if any(other.get("look") != settings.get("look") for _, other in loaded):
-        raise typer.BadParameter("these learned different looks", param_hint="RUN")
-    if settings.get("look") not in STAGES:
-        raise typer.BadParameter("of a version that knew no looks: train anew", param_hint="RUN")
-    look = STAGES[settings["look"]]
+    if any(other["stage"] != settings["stage"] for _, other in loaded):
+        raise typer.BadParameter("these are runs of different stages", param_hint="RUN")
+    stage = STAGES[settings["stage"]]
     network = mean_network([network for network, _ in loaded])
     samples = [
         sample
@@ -74,12 +72,12 @@ def export(
     if precision == "int8" and not split.training:
         wanted = f"none of the run's training faces ({network.sources[0]}) in it"
         raise typer.BadParameter(wanted, param_hint="--data")
-    faces = split.validation if look.points else []
-    calibration = calibrate(network, look, faces)
-    crops = sample_crops(look, split.training) if precision == "int8" else None
-    write(network, look, output, calibration, {"kpipe.run": f"{[s for _, s in loaded]}"}, crops)
+    faces = split.validation if stage.points else []
+    calibration = calibrate(network, stage, faces)
+    crops = sample_crops(stage, split.training) if precision == "int8" else None
+    write(network, stage, output, calibration, {"kpipe.run": f"{[s for _, s in loaded]}"}, crops)
     if faces:
         say(f"calibrated on {len(faces)} faces: {calibration}")
-    elif look.points:
+    elif stage.points:
         say("not calibrated: that takes --data of which the run held out a part (--validation)")
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

@@ -377,14 +377,7 @@ def mirrored(image: NDArray[np.uint8], faces: Faces) -> tuple[NDArray[np.uint8],
     """A picture and its faces as a mirror shows them. Each point keeps its number."""
     import numpy as np
 
-    far = faces.width - 1
-    turned = []
-    for face in faces:
-        x0, y0, x1, y1 = face.box
-        points = np.column_stack([far - face.points[:, 0], face.points[:, 1]])
-        box = np.array([far - x1, y0, far - x0, y1], np.float32)
-        turned.append(dataclasses.replace(face, box=box, points=points.astype(np.float32)))
-    return np.ascontiguousarray(image[:, ::-1]), dataclasses.replace(faces, faces=tuple(turned))
+    return np.ascontiguousarray(image[:, ::-1]), faces.mirror()
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

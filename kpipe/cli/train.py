@@ -50,13 +50,13 @@ def train(
     negative_share: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the crops that show no face.")
     ] = 0.12,
-    look: Annotated[
+    stage: Annotated[
         str,
         typer.Option(
-            help="second: the points, in crops framed by the first look; first: what is a face "
-            "and roughly where its points are, in a detector's boxes; glance: what may be a face."
+            help="Which network: refine, the accurate landmarks; coarse, the face score and rough "
+            "landmarks in a detector's boxes; classifier, the face score that rejects most boxes."
         ),
-    ] = "second",
+    ] = "refine",
     start_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -151,10 +151,10 @@ def train(
 
     if size not in SIZES:
         raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
-    if look not in STAGES:
-        raise typer.BadParameter(f"choose {', '.join(STAGES)}", param_hint="--look")
+    if stage not in STAGES:
+        raise typer.BadParameter(f"choose {', '.join(STAGES)}", param_hint="--stage")
     settings = TrainSettings(
-        look=look,
+        stage=stage,
         size=size,
         steps=steps,
         batch=batch,
@@ -163,7 +163,7 @@ def train(
         validation=validation,
         label_offset=label_offset,
         seed=seed,
-        loss=LossWeights() if STAGES[look].points else FACE_FIRST,
+        loss=LossWeights() if STAGES[stage].points else FACE_FIRST,
     )
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
@@ -175,7 +175,7 @@ def train(
     if relabel_by is not None:
         teacher, its = load_run(relabel_by)
         training = relabelled(
-            shown(training, len(training), "labels"), teacher, STAGES[its["look"]], label_offset
+            shown(training, len(training), "labels"), teacher, STAGES[its["stage"]], label_offset
         )
     empty: list[NegativePhoto] = []
     if negatives is not None:
@@ -186,7 +186,7 @@ def train(
         def candidates(gray: NDArray[np.uint8]) -> Detections:
             # The looks learn from what a glance leaves, and then some.
             found = detector(gray)
-            return found if look == "glance" else pipeline.glance(gray, found)
+            return found if stage == "classifier" else pipeline.classify(gray, found)
 
         empty = load_empty(negatives, candidates, on_bad=on_bad)[0]
         training = with_hard_negatives(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detectors.face_size import COARSE_MIN_FACE, MIN_FACE_PIXELS
+from kpipe.detectors.face_size import COARSE_MIN_FACE, min_face_pixels
 from kpipe.errors import CascadeError
 from kpipe.preprocessing.affine import invert, transform
 from kpipe.structures.detections import Detections
@@ -121,7 +121,7 @@ turned. Together they take longer than all other views, so they are for a second
 
 
 LARGEST_ENLARGEMENT = 2.0
-"""How far a picture is enlarged to look for faces smaller than a cascade's window."""
+"""Largest factor by which a picture is enlarged, for faces smaller than a cascade's window."""
 
 
 class HaarDetector:
@@ -167,9 +167,7 @@ class HaarDetector:
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
         height, width = gray.shape
-        smallest = self.min_face
-        if smallest < 1:
-            smallest = max(smallest * max(height, width), MIN_FACE_PIXELS)
+        smallest = min_face_pixels(self.min_face, gray.shape)
         classifiers = self._classifiers()
         boxes, rolls = [], []
         for view in self.views:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kpipe.detectors.face_size import MIN_FACE_PIXELS
 from kpipe.errors import ModelError
-from kpipe.networks.session import open_session
+from kpipe.networks.session import OnnxSession
 from kpipe.structures.detections import Detections
 from kpipe.utils.opencv import cv2
 from kpipe.utils.resources import packaged
@@ -79,8 +79,8 @@ class ProposalDetector:
         limit: int = 40,
         threads: int = 0,
     ) -> None:
-        self._session = open_session(model or packaged(PROPOSALS), threads)
-        if self._session.get_modelmeta().custom_metadata_map.get("kpipe.network") != "detection":
+        self._session = OnnxSession(model or packaged(PROPOSALS), threads)
+        if self._session.metadata.get("kpipe.network") != "detection":
             raise ModelError(f"{model}: an ONNX file, but not a detection network of kpipe's")
         self.min_face = min_face
         self.min_score = min_score

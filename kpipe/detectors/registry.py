@@ -1,4 +1,4 @@
-"""The detectors by name, as the commands' options have them."""
+"""The detectors by name: what `--detector` and `PipelineOptions.detector` take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from kpipe.detectors.yunet import YuNetDetector
 from kpipe.structures.detections import Detector
 
 TILTS = {"any": 180.0, "upright": 45.0}
-"""How far heads may be turned in the plane of the picture, degrees, by what the options call it:
-`kpipe.pipeline.Pipeline`'s `max_roll`."""
+"""Largest roll of a reported head (degrees), by the name of the option: `Pipeline.max_roll`."""
 
 
 def make_detector(
@@ -27,9 +26,9 @@ def make_detector(
 
     Args:
         name: `proposals`, `haar`, or a YuNet file that ends in .onnx.
-        min_face: smallest face that is looked for, see the detectors; None as they have it.
-        tilt: of `TILTS`; the cascades, which are slow, only look for such heads.
-        cascades: folder of cascade files to use, not OpenCV's own; means `haar`.
+        min_face: smallest face, see `min_face_pixels`; None for the detector's default.
+        tilt: a key of `TILTS`. The cascades, which are slow, look for nothing beyond it.
+        cascades: folder of cascade files to use instead of OpenCV's own; means `haar`.
         threads: of the proposal network; 0 for all cores.
 
     Raises:

@@ -25,7 +25,7 @@ from kpipe.detectors.yunet import YuNetDetector
 from kpipe.errors import ImageError
 from kpipe.media.images import read_image
 from kpipe.pipeline import Pipeline, fused_score
-from kpipe.preprocessing.boxes import head_box, iou, landmark_box
+from kpipe.preprocessing.boxes import head_box, iou, landmark_box, nms
 from kpipe.preprocessing.crops import to_gray
 from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Faces
@@ -281,12 +281,14 @@ ALONE_OVERLAP = 0.4
 def _boxes_alone(detector: Detector, gray: NDArray[np.uint8]) -> FoundBoxes | None:
     if isinstance(detector, YuNetDetector):
         return FoundBoxes(*detector.whole_faces(gray))
-    squares, rolls, scores = detector(gray)
-    if scores is None:
+    detections = detector(gray)
+    if detections.scores is None:
         return None
-    order = np.argsort(-scores, kind="stable")
-    squares, rolls, scores = squares[order], rolls[order], scores[order]
-    corners = squares[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    order = np.argsort(-detections.scores, kind="stable")
+    rolls, scores = detections.rolls[order], detections.scores[order]
+    corners = (
+        detections.boxes[order][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    )
     centers = corners.mean(axis=1, keepdims=True)
     angle = np.deg2rad(rolls)[:, None, None]
     along, down = np.split(corners - centers, 2, axis=2)
@@ -298,10 +300,7 @@ def _boxes_alone(detector: Detector, gray: NDArray[np.uint8]) -> FoundBoxes | No
         axis=2,
     )
     boxes = head_box(centers + turned, rolls)
-    kept: list[int] = []
-    for index in range(len(boxes)):
-        if not kept or iou(boxes[index], boxes[kept]).max() <= ALONE_OVERLAP:
-            kept.append(index)
+    kept = nms(boxes, scores, ALONE_OVERLAP)
     return FoundBoxes(boxes[kept], scores[kept])
 
 
@@ -471,17 +470,16 @@ def separation(
 def _scores(
     gray: NDArray[np.uint8], detections: Detections, pipeline: Pipeline
 ) -> NDArray[np.float32]:
-    first = pipeline.first_look(gray, detections)
-    return fused_score(first, pipeline.second_look(gray, first))
+    coarse = pipeline.coarse_landmarks(gray, detections)
+    return fused_score(coarse, pipeline.refine(gray, coarse.points))
 
 
 def _scores_near(
     gray: NDArray[np.uint8], box: NDArray[np.float32], pipeline: Pipeline
 ) -> NDArray[np.float32]:
     """Scores of the proposals whose centre is within half the box's side of its centre."""
-    boxes, rolls, scores = pipeline.detector(gray)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    detections = pipeline.detector(gray)
+    centres = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
     away = np.linalg.norm(centres - (box[:2] + box[2:]) / 2, axis=1)
     near = away < (box[2] - box[0]) / 2
-    chosen = Detections(boxes[near], rolls[near], None if scores is None else scores[near])
-    return _scores(gray, chosen, pipeline)
+    return _scores(gray, detections[near], pipeline)

@@ -9,7 +9,6 @@ the geometric mean of the landmark box's sides it is also given, since papers us
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +21,15 @@ from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.structures.detections import Detections
 from kpipe.structures.faces import Faces
+from kpipe.structures.landmarks import Landmarks
 from kpipe.utils.opencv import cv2
 
-
-class Measured(NamedTuple):
-    """A face's points and their sigma, as found."""
-
-    points: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    score: float = 0.0
-
-
-NOTHING = Measured(np.full((68, 2), np.nan, np.float32), np.full(68, np.nan, np.float32))
-"""What is found of a face that is not found."""
+NOT_FOUND = Landmarks(
+    np.full((1, 68, 2), np.nan, np.float32),
+    np.full((1, 68), np.nan, np.float32),
+    np.zeros(1, np.float32),
+)
+"""The landmarks of a face that is not found."""
 
 
 def evaluate(
@@ -42,7 +37,7 @@ def evaluate(
     pipeline: Pipeline,
     jitters: int = 1,
     seed: int = 0,
-    alteration: Perturbation = UNPERTURBED,
+    perturbation: Perturbation = UNPERTURBED,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> list[LandmarkErrors]:
     """The errors from our own detector, from the true box jittered like a detector's, and from it.
@@ -52,7 +47,7 @@ def evaluate(
         pipeline: to measure.
         jitters: random boxes a face.
         seed: of the jitter.
-        alteration: done to each photograph first; given boxes are turned with it.
+        perturbation: done to each photograph first; given boxes are turned with it.
         on_bad: called with each face that cannot be used, which is then left out.
 
     Raises:
@@ -62,12 +57,12 @@ def evaluate(
     chosen: list[int] = []
     brightness: list[float] = []
     labels: list[NDArray[np.float32]] = []
-    found: list[Measured] = []
-    jittered: list[Measured] = []
-    framed: list[Measured] = []
+    found: list[Landmarks] = []
+    jittered: list[Landmarks] = []
+    framed: list[Landmarks] = []
     for index, sample in enumerate(samples):
         try:
-            gray, points = alteration(sample.read(), sample.points)
+            gray, points = perturbation(sample.read(), sample.points)
         except DatasetError as error:
             if on_bad is None:
                 raise
@@ -76,26 +71,24 @@ def evaluate(
         chosen.append(index)
         brightness.append(_brightness(gray, points))
         labels.append(points)
-        found.append(nearest(pipeline(gray), points) or NOTHING)
-        box = landmark_box(points, alteration.turn)
+        found.append(nearest(pipeline(gray), points) or NOT_FOUND)
+        box = landmark_box(points, perturbation.turn)
         boxes = np.stack([box, *(jitter(box, DETECTED, rng) for _ in range(jitters))])
-        boxes = boxes.astype(np.float32)
-        seen = pipeline.locate(
-            gray, Detections(boxes, np.full(len(boxes), alteration.turn, np.float32))
-        )
-        framed.append(Measured(seen.points[0], seen.sigma[0]))
-        jittered += (Measured(*face) for face in zip(*(part[1:] for part in seen)))
+        rolls = np.full(len(boxes), perturbation.turn, np.float32)
+        landmarks = pipeline.landmarks(gray, Detections(boxes.astype(np.float32), rolls))
+        framed.append(landmarks[:1])
+        jittered.append(landmarks[1:])
     if not labels:
         raise DatasetError("no usable face to evaluate on")
 
-    def errors(name: str, measured: list[Measured]) -> LandmarkErrors:
-        each = len(measured) // len(labels)
+    def errors(name: str, measured: list[Landmarks]) -> LandmarkErrors:
+        each = len(measured[0])
         return LandmarkErrors(
             name,
             np.stack(labels).astype(np.float64).repeat(each, axis=0),
-            np.stack([m.points for m in measured]).astype(np.float64),
-            np.stack([m.sigma for m in measured]).astype(np.float64),
-            pipeline.predictor.sigma_bounds,
+            np.concatenate([m.points for m in measured]).astype(np.float64),
+            np.concatenate([m.sigma for m in measured]).astype(np.float64),
+            pipeline.landmarker.sigma_bounds,
             np.array(chosen).repeat(each),
             np.array(brightness).repeat(each),
         )
@@ -113,13 +106,21 @@ def _brightness(gray: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     return float(cv2.mean(gray, mask=outline)[0])
 
 
-def nearest(faces: Faces, points: NDArray[np.float32]) -> Measured | None:
-    """The face found where the labelled one is: its centre within half the labelled box's side."""
+def nearest(faces: Faces, points: NDArray[np.float32]) -> Landmarks | None:
+    """The landmarks of the face found at a labeled one: centers within half the label's side.
+
+    Args:
+        faces: found in the picture.
+        points: (68, 2) label, pixels.
+
+    Returns:
+        Landmarks of one face, or None.
+    """
     box = landmark_box(points)
-    centre, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
+    center, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
     middles = [(found[:2] + found[2:]) / 2 for found in (landmark_box(f.points) for f in faces)]
-    distances = [np.linalg.norm(middle - centre) / side for middle in middles]
+    distances = [np.linalg.norm(middle - center) / side for middle in middles]
     if not distances or min(distances) >= 0.5:
         return None
     face = faces[int(np.argmin(distances))]
-    return Measured(face.points, face.sigma, face.score)
+    return Landmarks(face.points[None], face.sigma[None], np.array([face.score], np.float32))

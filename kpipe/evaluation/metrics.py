@@ -1,4 +1,4 @@
-"""LandmarkErrors of landmarks, as the field measures them."""
+"""Errors of landmarks, as the field measures them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Array = NDArray[np.float64]
 
 
 FAILURE = 8.0
-"""A face whose NME is above so many percent counts as a failure, as does one not found."""
+"""A face counts as a failure if its NME is above this (percent), or if it is not found."""
 
 
 ROLL = 15.0
-"""Degrees: by how much the roll of a found face may differ from the label's."""
+"""Largest difference between the roll of a found face and its label's (degrees)."""
 
 
 def ocular_distance(points: Array) -> Array:
@@ -44,14 +44,14 @@ def box_size(points: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkErrors:
-    """Labelled faces and what was found of them in one way of framing.
+    """Labeled faces and the predicted landmarks, in one way of framing.
 
     Attributes:
         name: the way of framing.
         truth: (n, 68, 2) labels, pixels.
-        points: (n, 68, 2) what was found, pixels; NaN for a face that was not found.
+        points: (n, 68, 2) predicted, pixels; NaN for a face that was not found.
         sigma: (n, 68) the stated expected error, pixels.
-        sigma_bounds: below so many sigma a point's error should be in 50 and in 90 % of cases.
+        sigma_bounds: multiples of sigma that 50 and 90 % of the errors should be below.
         samples: (n,) which of the evaluated samples each face is.
         brightness: (n,) mean gray level inside the labelled outline.
     """
@@ -127,16 +127,16 @@ class LandmarkErrors:
 
 
 def mean_known(values: NDArray[np.generic]) -> float:
+    """The mean of the values that are not NaN; NaN if there is none."""
     numbers = np.asarray(values, np.float64)
     numbers = numbers[~np.isnan(numbers)]
     return float(numbers.mean()) if len(numbers) else float("nan")
 
 
 def groups(result: LandmarkErrors) -> list[tuple[str, int, float, float]]:
-    """How the error differs between kinds of faces: name, count, NME, failure rate in percent.
+    """The error by groups of faces: name, count, NME (percent), failure rate (percent).
 
-    The kinds are what labels and pixels show: how far the head is turned (from the labelled
-    points), how open the mouth is, how bright the face, how large.
+    Groups are by pose (from the labeled points), open mouth, brightness and size.
     """
     poses = [head_pose(points) for points in result.truth]
     yaw, pitch, roll = np.abs(np.array(poses)).T

@@ -51,7 +51,7 @@ def write_report(
     title: str,
     samples: Sequence[Sample],
     results: list[LandmarkErrors],
-    alteration: Perturbation = UNPERTURBED,
+    perturbation: Perturbation = UNPERTURBED,
 ) -> Path:
     """Writes `index.html` and the pictures of the faces that it shows.
 
@@ -60,7 +60,7 @@ def write_report(
         title: of the page.
         samples: the evaluated faces.
         results: of `kpipe.evaluation.landmarks.evaluate`, the first of them end to end.
-        alteration: what was done to the photographs for it.
+        perturbation: what was done to the photographs for it.
 
     Returns:
         The page.
@@ -86,8 +86,8 @@ def write_report(
 <h2>Cumulative error</h2>{_curve(results)}
 <h2>The worst {SHOWN} faces</h2>
 <p>Blue is the label, red what was found; the error is end to end.</p>
-{_gallery(folder, "worst", samples, alteration, result, order[:SHOWN])}
-<h2>{SHOWN} others at random</h2>{_gallery(folder, "random", samples, alteration, result, rest)}
+{_gallery(folder, "worst", samples, perturbation, result, order[:SHOWN])}
+<h2>{SHOWN} others at random</h2>{_gallery(folder, "random", samples, perturbation, result, rest)}
 <h2>Error of each point, % of the inter-ocular distance</h2><table>{points}</table>
 """
     write_file(folder / "index.html", page.encode("utf-8", "replace"))
@@ -236,7 +236,7 @@ def _gallery(
     folder: Path,
     name: str,
     samples: Sequence[Sample],
-    alteration: Perturbation,
+    perturbation: Perturbation,
     result: LandmarkErrors,
     chosen: NDArray[np.intp],
 ) -> str:
@@ -244,7 +244,7 @@ def _gallery(
     for place, index in enumerate(chosen):
         sample = samples[result.samples[index]]
         file = f"faces/{name}_{place + 1:02d}.jpg"
-        seen = alteration(read_image(sample.path), sample.points)
+        seen = perturbation(read_image(sample.path), sample.points)
         write_file(folder / file, encode(_drawn(*seen, result.points[index]), ".jpg"))
         error = result.faces[index]
         caption = "not found" if np.isnan(error) else f"{error:.2f} %"

@@ -16,7 +16,6 @@ from kpipe.detectors.haar import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, read_image
 from kpipe.networks.landmarker import Landmarker
 from kpipe.pipeline import Pipeline
-from kpipe.preprocessing.boxes import nms
 from kpipe.preprocessing.crops import to_gray
 from kpipe.utils.opencv import cv2
 
@@ -64,38 +63,37 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     cv2.setNumThreads(threads)
     image = read_image(photo)
     gray = to_gray(image)
-    predictor = Landmarker(model, threads)
-    pipeline = Pipeline(predictor=predictor, threads=threads)
+    landmarker = Landmarker(model, threads)
+    pipeline = Pipeline(landmarker=landmarker, threads=threads)
     jpeg = encode(cv2.resize(image, VGA, interpolation=cv2.INTER_AREA).astype(np.uint8), ".jpg")
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)
-    possible = pipeline.glance(gray, candidates)
-    least = pipeline.min_score
-    found = pipeline.first_look(gray, possible, least)
-    found = found.take(nms(found, least, pipeline.overlap))
+    probable = pipeline.classify(gray, candidates)
+    min_score = pipeline.min_score
     faces = pipeline(image)
+    points = np.stack([face.points for face in faces]) if faces else np.zeros((0, 68, 2))
     crops = np.random.default_rng(0).integers(
-        0, 256, (32, predictor.crop_size, predictor.crop_size), np.uint8
+        0, 256, (32, landmarker.crop_size, landmarker.crop_size), np.uint8
     )
     height, width = gray.shape
     size = f"{width}x{height}"
     jobs: dict[str, Callable[[], object]] = {
         "decode a 640x480 JPEG": lambda: read_image(jpeg),
-        "network, 1 face": lambda: predictor(crops[:1]),
-        "network, 8 faces": lambda: predictor(crops[:8]),
-        "network, 32 faces": lambda: predictor(crops),
+        "network, 1 face": lambda: landmarker(crops[:1]),
+        "network, 8 faces": lambda: landmarker(crops[:8]),
+        "network, 32 faces": lambda: landmarker(crops),
         f"photo {size}: read": lambda: read_image(photo),
         f"photo {size}: detect": lambda: pipeline.detector(gray),
-        f"photo {size}: glance, {len(candidates.boxes)} candidates": lambda: pipeline.glance(
+        f"photo {size}: classify, {len(candidates)} candidates": lambda: pipeline.classify(
             gray, candidates
         ),
-        f"photo {size}: first look, {len(possible.boxes)} candidates": lambda: pipeline.first_look(
-            gray, possible, least
+        f"photo {size}: coarse, {len(probable)} candidates": lambda: pipeline.coarse_landmarks(
+            gray, probable, min_score
         ),
-        f"photo {size}: second look, {len(found.points)} faces": lambda: pipeline.second_look(
-            gray, found, least
+        f"photo {size}: refine, {len(points)} faces": lambda: pipeline.refine(
+            gray, points, min_score
         ),
-        f"photo {size}: detect to second look, as a whole": lambda: pipeline(image),
+        f"photo {size}: detect to refine, as a whole": lambda: pipeline(image),
         f"photo {size}: draw": lambda: faces.render(image),
         f"photo {size}: stock Haar alone, for comparison": lambda: stock.detectMultiScale(
             gray, 1.1, 4

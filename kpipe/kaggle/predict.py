@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from kpipe.errors import ModelError
 from kpipe.kaggle.synthetic import FOUR_POINTS, MEAN_POINTS, similarity
 from kpipe.measures.pose import head_pose, mean_face
+from kpipe.networks.session import OnnxSession
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.affine import transform
 from kpipe.structures.landmarks import Landmarks
@@ -21,8 +21,8 @@ from kpipe.structures.schemes import IBUG68, KAGGLE15
 BATCH = 256
 """Pictures a run of the network."""
 
-LOOKS = 2
-"""How often the 68 points are looked for, each time in a crop framed by those before."""
+REFINEMENTS = 2
+"""How often the 68 points are refined, each time in a crop framed by those before."""
 
 
 OF_FOUR = {
@@ -66,19 +66,8 @@ class KeypointNetwork:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ModelError(f"{path}: no such model file")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base but this.
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{path}: not a usable ONNX file ({reason})") from None
-        notes = self._session.get_modelmeta().custom_metadata_map
+        self._session = OnnxSession(path, 0)
+        notes = self._session.metadata
         if notes.get("kpipe.scheme") != KAGGLE15.name:
             raise ModelError(
                 f"{path}: an ONNX file, but not of kpipe train --scheme {KAGGLE15.name}"
@@ -113,10 +102,10 @@ class Derived:
 
     def see(self, picture: NDArray[np.uint8]) -> Landmarks:
         """The 68 points of one picture (96, 96)."""
-        looked = Landmarks(_framing()[None], np.zeros((1, 68), np.float32), np.ones(1, np.float32))
-        for _ in range(LOOKS):
-            looked = self.pipeline.second_look(picture, looked)
-        return looked
+        found = self.pipeline.refine(picture, _framing()[None])
+        for _ in range(REFINEMENTS - 1):
+            found = self.pipeline.refine(picture, found.points)
+        return found
 
     @staticmethod
     def points_of(

@@ -24,7 +24,7 @@ def mean_face() -> NDArray[np.float64]:
 def scaled_orthographic(
     shape: NDArray[np.floating], views: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How a shape must be scaled and turned to look like each view.
+    """The scale and rotation under which a shape projects to each view.
 
     Least squares for an affine camera, then the nearest scaled rotation: the POS step of DeMenthon
     and Davis (IJCV 1995). No focal length is needed, so a cropped photograph does no harm.

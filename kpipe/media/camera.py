@@ -71,7 +71,7 @@ class Camera:
         self._thread.join(timeout=2.0)
 
     def newest(self, timeout: float) -> Frame | None:
-        """The newest frame that was not asked for yet; None if none came in so many seconds."""
+        """The newest frame that was not returned yet; None if none comes in time (seconds)."""
         with self._arrived:
             self._arrived.wait_for(lambda: self._newest is not None or self.ended, timeout)
             frame, self._newest = self._newest, None

@@ -19,6 +19,11 @@ AHEAD = 8
 
 
 def open_input(path: str) -> InputContainer:
+    """A file, or a URL, opened to be read.
+
+    Raises:
+        VideoError: it cannot be opened; the message says why.
+    """
     name = display_name(path)
     if "://" not in path:
         try:
@@ -44,4 +49,5 @@ def open_input(path: str) -> InputContainer:
 
 
 def reason_of(error: BaseException) -> str:
+    """Why something failed, without the file's name."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

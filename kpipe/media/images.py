@@ -183,7 +183,7 @@ def _photo(picture: Image.Image) -> Photo:
     )
 
 
-# Damaged EXIF, of which there is much, makes Pillow raise nearly anything. It is no reason to
+# Damaged EXIF is common and makes Pillow raise nearly anything. It is no reason to
 # refuse a good picture.
 
 

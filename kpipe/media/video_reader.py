@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
 from queue import Empty, Full, Queue
 from threading import Event, Thread
+from typing import TypeVar
 
 import av.error
 import numpy as np
+from av.container import InputContainer
 from av.stream import Disposition
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
@@ -23,13 +24,13 @@ from kpipe.media.ffmpeg import AHEAD, open_input, reason_of
 from kpipe.media.frames import Frame
 from kpipe.utils.files import display_name
 
-UNSPECIFIED = 2
-"""FFmpeg's code of a colour space that the file does not name."""
+T = TypeVar("T")
 
+UNSPECIFIED = 2
+"""FFmpeg's code of a color space that the file does not name."""
 
 SHORT = 0.25
 """Seconds that a file may be shorter than it says without being called incomplete."""
-
 
 JOIN = 0.5
 """Seconds that time must go back by for another recording to begin there."""
@@ -38,7 +39,7 @@ JOIN = 0.5
 class VideoReader:
     """The frames of a video file, upright, with their times.
 
-    Iterating decodes in a thread of its own, a few frames ahead. What is damaged is passed over,
+    Iterating decodes in a thread of its own, a few frames ahead. Damaged places are passed over,
     and at a cut the frames end; `problem` then says so.
 
     Args:
@@ -63,14 +64,15 @@ class VideoReader:
         self.path = os.fspath(path)
         self.start, self.stop = start, stop
         self.problem: str | None = None
-        self._open()
+        self._container, self._stream = _open_video(self.path)
         self._began = self._container.start_time or 0
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate else 30.0
         total = self._container.duration
         self.duration = total / av.time_base if total and total > 0 else None
-        self._pictures = self._decoded()
+        self._decoder = _Decoder(self._container, self._stream)
+        # The first frame alone tells how the pictures are turned.
         frame = self._head = self._first()
         self._turns = round((frame.rotation or 0) / 90) % 4
         turned = self._turns % 2 == 1
@@ -94,70 +96,30 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
+        """Closes the file."""
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, decoded in a thread of its own. Once only."""
-        ready: Queue[Frame | BaseException | None] = Queue(AHEAD)
-        left = Event()
-
-        def put(item: Frame | BaseException | None) -> bool:
-            while not left.is_set():
-                with suppress(Full):
-                    ready.put(item, timeout=0.1)
-                    return True
-            return False
-
-        def decode() -> None:
-            try:
-                for frame in self._frames():
-                    if not put(frame):
-                        return
-                put(None)
-            except BaseException as error:  # for whoever iterates
-                put(error)
-
-        thread = Thread(target=decode, name="kpipe-decode", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = ready.get()
-                if item is None:
-                    return
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            left.set()
-            with suppress(Empty):
-                ready.get_nowait()
-            thread.join()
-
-    def _open(self) -> None:
-        self._container = open_input(self.path)
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
-        if not streams:
-            self._container.close()
-            raise VideoError(f"{display_name(self.path)}: no video in it")
-        self._stream = streams[0]
-        self._stream.thread_type = "AUTO"
+        return ahead(self._frames(), AHEAD)
 
     def _first(self) -> av.VideoFrame:
-        """The first frame that can be decoded: it alone tells how the pictures are turned."""
+        """The first frame that can be decoded."""
         try:
-            for frame in self._pictures:
-                return frame
+            frame = self._decoder.next()
+            reason = self._decoder.problem or "no frame in it"
         except av.error.FFmpegError as error:
-            reason = reason_of(error)
-        else:
-            reason = self.problem or "no frame in it"
+            frame, reason = None, reason_of(error)
+        if frame is not None:
+            return frame
         self._container.close()
         raise VideoError(f"{display_name(self.path)}: no picture can be decoded ({reason})")
 
     def _frames(self) -> Iterator[Frame]:
+        """The frames from start to stop, with times that grow."""
+        frame, number = self._begin()
         last, later = -math.inf, 0.0
-        number, pictures = self._from(self.start)
-        for frame in pictures:
+        while frame is not None:
             time = max(self._time(frame, number) + later, 0.0)
             if time < last - JOIN:
                 # Here another recording begins: its times go on from the last one's.
@@ -172,28 +134,45 @@ class VideoReader:
                 yield Frame(self._upright(frame), time, number)
             last = time
             number += 1
-        if self.problem is None and self.duration is not None:
-            end = last + 1 / self.rate
-            expected = min(self.duration, self._stream_end())
-            if last > -math.inf and expected - end > max(SHORT, 2 / self.rate):
-                self.problem = f"ends after {end:.1f} of {expected:.1f} s: cut off or damaged"
+            frame = self._decoder.next()
+        self.problem = self._ends_early(last) or self._decoder.problem
 
-    def _from(self, start: float) -> tuple[int, Iterator[av.VideoFrame]]:
-        """The frames from the last key frame before a time on, and the number of the first."""
-        if start <= 0:
-            return 0, chain([self._head], self._pictures)
+    def _begin(self) -> tuple[av.VideoFrame | None, int]:
+        """The frame to begin with, at the last key frame before `start`, and its number."""
+        if self.start <= 0:
+            return self._head, 0
         with suppress(av.error.FFmpegError):
-            self._container.seek(self._began + int(start * av.time_base))
-            pictures = self._decoded()
-            first = next(pictures, None)
-            # Where the file has no index, one may land anywhere.
-            if first is not None and first.pts is not None and self._time(first, 0) <= start:
-                # The frames before are not seen; the number of this one follows from its time.
+            self._container.seek(self._began + int(self.start * av.time_base))
+            # After a seek the first frames may lack what they refer to: that is no damage.
+            self._decoder = _Decoder(self._container, self._stream, corrupt_counts=False)
+            first = self._decoder.next()
+            # Where the file has no index, a seek may land anywhere.
+            if first is not None and first.pts is not None and self._time(first, 0) <= self.start:
+                # The frames before are not decoded: this one's number follows from its time.
                 since = self._time(first, 0) - self._time(self._head, 0)
-                return round(since * self.rate), chain([first], pictures)
+                return first, round(since * self.rate)
         self._container.close()
-        self._open()
-        return 0, self._decoded()
+        self._container, self._stream = _open_video(self.path)
+        self._decoder = _Decoder(self._container, self._stream, corrupt_counts=False)
+        return self._decoder.next(), 0
+
+    def _ends_early(self, last: float) -> str | None:
+        """How far the file went, if that is less than it says.
+
+        It is said instead of the number of damaged places: whether the last packet of a cut file
+        counts as damaged depends on the version of the decoder.
+
+        Args:
+            last: time of the last frame (seconds).
+        """
+        if self.duration is None or last == -math.inf:
+            return None
+        end = last + 1 / self.rate
+        expected = min(self.duration, self._stream_end())
+        if expected - end <= max(SHORT, 2 / self.rate):
+            return None
+        reason = f" ({self._decoder.unread})" if self._decoder.unread else ""
+        return f"ends after {end:.1f} of {expected:.1f} s: cut off or damaged{reason}"
 
     def _stream_end(self) -> float:
         if self._stream.duration is None:
@@ -202,32 +181,6 @@ class VideoReader:
             self._began, av.time_base
         )
         return float(begin + self._stream.duration * self.time_base)
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        damaged = 0
-        packets = self._container.demux(self._stream)
-        while True:
-            packet: av.Packet[VideoStream] | None = None
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                self.problem = f"cannot be read to its end ({reason_of(error)})"
-            try:
-                # Without a packet come the frames that the decoder still holds.
-                if packet is None:
-                    yield from self._stream.codec_context.decode(None)
-                    break
-                damaged += packet.is_corrupt
-                for frame in packet.decode():
-                    # After a seek the first ones may lack what they refer to.
-                    damaged += frame.is_corrupt and self.start <= 0
-                    yield frame
-            except av.error.EOFError:
-                break
-            except av.error.FFmpegError:
-                damaged += 1
-        if damaged and self.problem is None:
-            self.problem = f"damaged in {damaged} place{'' if damaged == 1 else 's'}"
 
     def _time(self, frame: av.VideoFrame, number: int) -> float:
         if frame.pts is None or frame.time_base is None:
@@ -248,6 +201,113 @@ class VideoReader:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             image = np.asarray(picture.reformat(self.width, self.height).to_ndarray(), np.uint8)
         return np.ascontiguousarray(image, np.uint8)
+
+
+class _Decoder:
+    """The frames of a video stream, one by one, from where its container stands.
+
+    Args:
+        container, stream: what is decoded.
+        corrupt_counts: whether frames that the decoder calls corrupt count as damage.
+
+    Attributes:
+        damaged: places that were passed over.
+        unread: why reading stopped before the end, or None.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, *, corrupt_counts: bool = True
+    ) -> None:
+        self.damaged = 0
+        self.unread: str | None = None
+        self._corrupt_counts = corrupt_counts
+        self._context = stream.codec_context
+        self._packets = container.demux(stream)
+        self._frames = self._decoded()
+
+    def next(self) -> av.VideoFrame | None:
+        """The next frame, or None at the end."""
+        return next(self._frames, None)
+
+    @property
+    def problem(self) -> str | None:
+        """One line on what was wrong so far."""
+        if self.unread is not None:
+            return f"cannot be read to its end ({self.unread})"
+        if self.damaged:
+            return f"damaged in {self.damaged} place{'' if self.damaged == 1 else 's'}"
+        return None
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        while True:
+            packet: av.Packet[VideoStream] | None = None
+            try:
+                packet = next(self._packets, None)
+            except av.error.FFmpegError as error:
+                self.unread = reason_of(error)
+            try:
+                # Without a packet come the frames that the decoder still holds.
+                if packet is None:
+                    yield from self._context.decode(None)
+                    return
+                self.damaged += packet.is_corrupt
+                for frame in packet.decode():
+                    self.damaged += frame.is_corrupt and self._corrupt_counts
+                    yield frame
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.damaged += 1
+
+
+def ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """The items, made in a thread of its own, at most `count` of them ahead of time."""
+    ready: Queue[tuple[T] | BaseException | None] = Queue(count)
+    left = Event()
+
+    def put(item: tuple[T] | BaseException | None) -> bool:
+        while not left.is_set():
+            with suppress(Full):
+                ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((item,)):
+                    return
+            put(None)
+        except BaseException as error:  # for whoever iterates
+            put(error)
+
+    thread = Thread(target=make, name="kpipe-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
+    finally:
+        left.set()
+        with suppress(Empty):
+            ready.get_nowait()
+        thread.join()
+
+
+def _open_video(path: str) -> tuple[InputContainer, VideoStream]:
+    """The opened file and its first video stream.
+
+    Raises:
+        VideoError: it cannot be opened, or holds no video.
+    """
+    container = open_input(path)
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        container.close()
+        raise VideoError(f"{display_name(path)}: no video in it")
+    streams[0].thread_type = "AUTO"
+    return container, streams[0]
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.structures.landmarks import Landmarks
-
-OUTER_SCALE, FOREHEAD = 1.3, 0.12
-"""The square around the whole face has a side so many times that of the landmarks' square, and its
-centre lies so many sides of that above: it ends just below the chin, and leaves room for the
-forehead, which has no points."""
+HEAD_SCALE, HEAD_RISE = 1.3, 0.12
+"""Side of the head box over the side of the landmark box, and how far its center lies above the
+landmark box's, in sides of that. It ends just below the chin and leaves room for the forehead,
+which has no points."""
 
 
 def landmark_box(
@@ -52,8 +50,8 @@ def head_box(
     side = box[..., 2:3] - box[..., 0:1]
     along = direction(roll)
     up = np.stack([along[..., 1], -along[..., 0]], axis=-1)
-    centre = (box[..., :2] + box[..., 2:]) / 2 + FOREHEAD * side * up
-    half = OUTER_SCALE * side / 2
+    centre = (box[..., :2] + box[..., 2:]) / 2 + HEAD_RISE * side * up
+    half = HEAD_SCALE * side / 2
     return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
 
 
@@ -63,17 +61,27 @@ def direction(degrees: float | NDArray[np.floating]) -> NDArray[np.float64]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def nms(found: Landmarks, min_score: float, overlap: float) -> NDArray[np.intp]:
-    """Indices of the probable faces, the most probable first, without those that overlap it."""
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= min_score]
-    boxes = landmark_box(found.points[order])
+def nms(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], overlap: float
+) -> NDArray[np.intp]:
+    """Non-maximum suppression: indices of the boxes that no more probable box overlaps.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1.
+        scores: (n,).
+        overlap: IoU above which the less probable of two boxes is dropped.
+
+    Returns:
+        (m,) the most probable first.
+    """
+    order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
-    gone = np.zeros(len(order), bool)
+    dropped = np.zeros(len(order), bool)
+    ranked = boxes[order]
     for index in range(len(order)):
-        if not gone[index]:
+        if not dropped[index]:
             kept.append(index)
-            gone |= iou(boxes[index], boxes) > overlap
+            dropped |= iou(ranked[index], ranked) > overlap
     return order[kept]
 
 

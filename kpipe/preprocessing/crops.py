@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.preprocessing.affine import CROP_SIZE, invert, transform
+from kpipe.preprocessing.affine import CROP_SIZE, crop_transform, invert, transform
+from kpipe.preprocessing.boxes import landmark_box
 from kpipe.utils.opencv import cv2
 
 
@@ -107,3 +108,21 @@ def checked_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
         raise ValueError(f"image: expected uint8 (h, w, 3) RGB or (h, w) gray, got {got}")
     return to_gray(image)
+
+
+def face_crop(
+    image: NDArray[np.uint8], points: NDArray[np.floating], roll: float = 0.0, size: int = 224
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """One face as a picture of its own, framed by its landmarks as the networks' crops are.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        points: (n, 2) landmarks of the face, pixels.
+        roll: degrees; how far the head is turned clockwise, undone in the crop.
+        size: side of the crop (pixels).
+
+    Returns:
+        The crop (size, size) or (size, size, 3) uint8, and the matrix (2, 3) that cuts it out.
+    """
+    matrix = crop_transform(landmark_box(points, roll), roll, size)
+    return warp(image, matrix, size), matrix

@@ -7,14 +7,14 @@ no line touches keep their exact values.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.preprocessing.affine import crop_transform
-from kpipe.preprocessing.crops import warp
+from kpipe.preprocessing.crops import face_crop
 from kpipe.structures.faces import Face, Faces
 from kpipe.structures.schemes import Scheme
 from kpipe.utils.opencv import cv2
@@ -226,7 +226,7 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
 def face_picture(
     image: NDArray[np.uint8], faces: Faces, index: int, side: int = 224, style: Style | None = None
 ) -> NDArray[np.uint8]:
-    """One face cut out and enlarged to (side, side, 3), its points drawn on it.
+    """One face cut out as `kpipe.preprocessing.crops.face_crop` does, its points drawn on it.
 
     Args:
         image: the photograph, (h, w, 3) uint8.
@@ -234,17 +234,10 @@ def face_picture(
         index: which of them, from 0.
         side: of the result, pixels.
         style: how the points are drawn; without it points alone.
+
+    Returns:
+        (side, side, 3) uint8.
     """
-    face = faces[index]
-    matrix = crop_transform(face.box, size=side)
-    crop = warp(image, matrix, side)
-    scale = float(matrix[0, 0])
-    shifted = Face(
-        box=(face.box * scale + np.tile(matrix[:, 2], 2)).astype(np.float32),
-        score=face.score,
-        points=(face.points * scale + matrix[:, 2]).astype(np.float32),
-        sigma=face.sigma * np.float32(scale),
-    )
-    return render(
-        crop, Faces((shifted,), side, side, scheme=faces.scheme), style or Style(("points",))
-    )
+    crop, matrix = face_crop(image, faces[index].points, size=side)
+    alone = dataclasses.replace(faces, faces=(faces[index],)).transform(matrix, side, side)
+    return render(crop, alone, style or Style(("points",)))

@@ -80,6 +80,24 @@ class Face:
         """Side of the box, pixels."""
         return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
+    def transform(self, matrix: NDArray[np.floating]) -> Face:
+        """The face in a picture that a similarity or mirroring maps this one to.
+
+        Args:
+            matrix: (2, 3) from pixels of this picture to pixels of the other. The box stays
+                upright: of a turned face it is the square around the turned box.
+        """
+        linear, offset = np.asarray(matrix, np.float64)[:, :2], np.asarray(matrix)[:, 2]
+        x0, y0, x1, y1 = self.box
+        corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ linear.T + offset
+        scale = np.float32(np.sqrt(abs(np.linalg.det(linear))))
+        return dataclasses.replace(
+            self,
+            box=np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32),
+            points=(self.points @ linear.T + offset).astype(np.float32),
+            sigma=self.sigma * scale,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As the JSON has it; pixels to two decimals."""
         face: dict[str, Any] = {
@@ -155,6 +173,16 @@ class Faces(Sequence[Face]):
         """The faces of at least this score and size (pixels)."""
         kept = tuple(f for f in self.faces if f.score >= min_score and f.size >= min_size)
         return dataclasses.replace(self, faces=kept)
+
+    def transform(self, matrix: NDArray[np.floating], width: int, height: int) -> Faces:
+        """The faces in another picture of that size: see `Face.transform`."""
+        faces = tuple(face.transform(matrix) for face in self.faces)
+        return dataclasses.replace(self, faces=faces, width=width, height=height)
+
+    def mirror(self) -> Faces:
+        """The faces as a mirror shows them. Each point keeps its number, and poses stay."""
+        matrix = np.array([[-1.0, 0.0, self.width - 1], [0.0, 1.0, 0.0]])
+        return self.transform(matrix, self.width, self.height)
 
     def to_scheme(self, scheme: Scheme) -> Faces:
         """The same faces with other points, each the mean of some of the 68.

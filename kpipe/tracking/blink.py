@@ -11,19 +11,19 @@ from kpipe.measures.pose import mean_face
 from kpipe.structures.faces import Openness
 
 CLOSED = 0.6
-"""Eyes are closed when they are open by less than this share of what is usual for them."""
+"""Eyes are closed if their openness is below this share of their usual one."""
 
 
 NEW = 1.0
-"""Seconds for which a face is new: longer than a blink."""
+"""Seconds for which a face counts as new: longer than a blink."""
 
 
 class BlinkDetector:
-    """Whether a face's eyes are closed, against what is usual for them.
+    """Whether a face's eyes are closed, compared with their usual openness.
 
-    Eyes differ: what is wide open for one is narrow for another. The usual openness follows upwards
-    within a third of a second and downwards within ten, so that closed eyes do not become usual;
-    within half a second as long as the face is new.
+    Eyes differ more among people than half-closed eyes from open ones. The usual openness follows
+    upwards within a third of a second and downwards within ten, so that closed eyes do not become
+    usual; within half a second as long as the face is new.
     """
 
     def __init__(self) -> None:

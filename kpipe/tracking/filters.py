@@ -17,26 +17,28 @@ from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.boxes import landmark_box
 
 MEASUREMENT_NOISE = 0.09
-"""What of sigma is noise that changes from frame to frame, along each axis. The rest of sigma is
-error that stays while the face does; `benchmarks/video.py` prints both."""
+"""Standard deviation of the noise that changes from frame to frame, along each axis, as a share of
+sigma. The rest of sigma is error that stays while the face does; `benchmarks/video.py` prints
+both."""
 
 PROCESS_NOISE = 0.0008
-"""How far points wander by themselves off the face's common motion, in a second: standard deviation
-along each axis, as a share of the face's size. With the noise it decides how many frames are
-averaged: about eight."""
+"""Standard deviation of a point's own motion, beside the face's common one, in a second along each
+axis, as a share of the face's size. Together with the measurement noise it averages about eight
+frames."""
 
 GATE = 3.0
-"""Squared distance from the prediction, over its expectation, beyond which it is no noise."""
+"""Squared distance of a measurement from the prediction, over its expectation, above which it is
+motion and no noise."""
 
 
 class Filter(Protocol):
-    """What carries the points of one face through time.
+    """The points of one face through time.
 
-    It is made of the points (n, 2) and their sigma (n,) where the face is first seen; then for each
-    frame come `predict` and, if the face is seen there, `update`.
+    It begins with the points (n, 2) and their sigma (n,) in the first frame; then for each frame
+    come `predict` and, if the face is observed there, `update`.
 
     Attributes:
-        points: (n, 2) float32, where they are now.
+        points: (n, 2) float32, in the current frame, pixels.
     """
 
     points: NDArray[np.float32]
@@ -46,15 +48,15 @@ class Filter(Protocol):
 
         Args:
             seconds: since the last frame.
-            motion: 2x3, how the face moved in the meantime; None if that could not be seen.
+            motion: (2, 3), the face's motion since then; None if it is unknown.
         """
 
     def update(self, points: NDArray[np.floating], sigma: NDArray[np.floating]) -> None:
-        """Takes in what the network sees in this frame: points (n, 2) and sigma (n,), pixels."""
+        """Takes in the network's points (n, 2) and sigma (n,) in this frame, pixels."""
 
 
 class UnfilteredPoints:
-    """The filter that filters nothing: the points are where the network saw them last."""
+    """The filter that filters nothing: the points are the network's last ones."""
 
     def __init__(self, points: NDArray[np.floating], _sigma: NDArray[np.floating]) -> None:
         self.points = np.asarray(points, np.float32)

@@ -1,8 +1,8 @@
-"""How a face moved from one frame to the next, measured in the frames themselves.
+"""Motion of a face, or of the camera, from one frame to the next, measured in the frames.
 
-The network says where the points are, to a share of its sigma, anew in every frame. How far the
-face has moved since the last frame shows more exactly in its texture: sparse optical flow (Lucas
-and Kanade, IJCAI 1981, on pyramids) over the face, and the affine map that fits most of it.
+The network predicts the points anew in every frame, to a share of its sigma. The motion since the
+last frame can be measured more exactly in the face's texture: by sparse optical flow over the face
+(Lucas and Kanade, IJCAI 1981, on pyramids) and the affine map that fits most of it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ MARGIN = 1.6
 """Side of that crop over the side of the face's box: room to move in."""
 
 GRID = 10
-"""Places a side of the face's box whose flow is measured."""
+"""Places along each side of the face's box at which the flow is measured."""
 
 WINDOW = 11
 LEVELS = 2
-"""Of the pyramid above the crop: the flow may be several windows long."""
+"""Side of the window that is matched (pixels), and levels of the image pyramid above the crop: the
+flow may be several windows long."""
 
-LEAST = 0.5
-"""Share of the places that must have moved together, or nothing is known."""
+MIN_AGREEING = 0.5
+"""Share of the places that must move together; below it the motion is unknown."""
 
-TOGETHER = 2.0
-"""Pixels of the crop that a place may be off the common motion."""
+MAX_RESIDUAL = 2.0
+"""Largest distance of a place from the common motion, of those that move together (crop pixels)."""
 
 
 def face_motion(
@@ -61,10 +62,10 @@ def face_motion(
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.02),
     )
     seen = found[:, 0] > 0
-    if seen.sum() < LEAST * len(places):
+    if seen.sum() < MIN_AGREEING * len(places):
         return None
     inside, off = _affine(places[seen].astype(np.float64), moved[seen, 0].astype(np.float64))
-    if (off < TOGETHER).sum() < LEAST * len(places):
+    if (off < MAX_RESIDUAL).sum() < MIN_AGREEING * len(places):
         return None
     # From the first frame's pixels into the crop, the motion there, and back out.
     full = [np.vstack([m, [0, 0, 1]]) for m in (invert(matrix), inside, matrix)]
@@ -74,7 +75,7 @@ def face_motion(
 def _affine(
     places: NDArray[np.float64], moved: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The affine map (2x3) of most places, and how far each is off it.
+    """The affine map (2x3) that most places follow, and the distance of each (n,) from it.
 
     Least squares, weighted anew three times by Cauchy's weights: a hand, or the background beside
     the face, does not pull.
@@ -91,14 +92,14 @@ def _affine(
 
 
 THUMBNAIL = 160
-"""Longer side of the copy of a frame in which the camera's motion is looked for, pixels."""
+"""Longer side of the copies of two frames that the camera's motion is measured in (pixels)."""
 
-BETTER = 0.7
-"""A shift must leave so much less of the difference between two frames than standing still does:
-something that comes or goes in the picture also looks like a shift."""
+MAX_SHIFT_RESIDUE = 0.7
+"""Largest difference of two frames that a shift may leave, as a share of what standing still leaves.
+Something that comes into the picture, or leaves it, also looks like a shift."""
 
-EXPLAINED = 0.7
-"""Difference that may be left, as a share of the picture's own contrast."""
+MAX_RESIDUE = 0.7
+"""Largest difference left, as a share of the picture's own contrast, of a motion that counts."""
 
 
 def camera_motion(
@@ -106,7 +107,7 @@ def camera_motion(
 ) -> NDArray[np.float64] | None:
     """The 2x3 matrix, a shift, that carries most of one frame to the next, to a pixel or two.
 
-    Phase correlation (Kuglin and Hines, 1975) of small copies: it sees shifts of any length, as
+    Phase correlation (Kuglin and Hines, 1975) of small copies measures shifts of any length, also
     where a camera is swung round.
 
     Args:
@@ -126,9 +127,9 @@ def camera_motion(
     window = cv2.createHanningWindow(size, cv2.CV_32F)
     (x, y), _ = cv2.phaseCorrelate(a.copy(), b.copy(), window)
     still, shifted = _difference(a, b, 0, 0), _difference(a, b, round(x), round(y))
-    if shifted > BETTER * still:
+    if shifted > MAX_SHIFT_RESIDUE * still:
         x, y, shifted = 0.0, 0.0, still
-    if shifted > EXPLAINED * float(np.abs(b - b.mean()).mean()) + 1:
+    if shifted > MAX_RESIDUE * float(np.abs(b - b.mean()).mean()) + 1:
         return None
     return np.array([[1, 0, x * width / size[0]], [0, 1, y * height / size[1]]])
 

@@ -16,7 +16,7 @@ Rng = np.random.Generator
 
 
 def misframed_transform(
-    points: NDArray[np.floating], roll: float, look: Stage, rng: Rng
+    points: NDArray[np.floating], roll: float, stage: Stage, rng: Rng
 ) -> NDArray[np.float64]:
     """Beside a face, far too large or small for it, or far from upright: not a face for the face
     score, which so tells where and how a face lies.
@@ -47,7 +47,7 @@ def misframed_transform(
         centre = centre + side * rng.uniform(0.75, 1.2) * np.array([np.cos(angle), np.sin(angle)])
     half = side * scale / 2
     box = np.concatenate([centre - half, centre + half]).astype(np.float32)
-    return crop_transform(box, roll + turn, look.crop_size, look.crop_margin)
+    return crop_transform(box, roll + turn, stage.crop_size, stage.crop_margin)
 
 
 def elastic_warp(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,8 +24,6 @@ Gray = NDArray[np.uint8]
 RELABELLED = "relabelled"
 """The label set of faces that `kpipe.training.relabel` has labelled anew, in 300-W's scheme."""
 
-NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-
 
 @dataclass(frozen=True)
 class LabelledFace:
@@ -35,13 +33,13 @@ class LabelledFace:
         gray: picture (h, w).
         points: (68, 2).
         source: whose labels they are.
-        mistakes: where the detector sees other faces, of which there are none.
+        hard_negatives: where the detector sees other faces, of which there are none.
     """
 
     gray: Gray
     points: NDArray[np.float32]
     source: str
-    mistakes: Detections = NOTHING
+    hard_negatives: Detections = field(default_factory=Detections.empty)
 
     @cached_property
     def roll(self) -> float:
@@ -54,7 +52,7 @@ class NegativePhoto:
     """A photograph without faces and where the detector sees some all the same."""
 
     gray: Gray
-    mistakes: Detections
+    hard_negatives: Detections
 
 
 class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
@@ -75,7 +73,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     def __init__(
         self,
-        look: Stage,
+        stage: Stage,
         faces: dict[str, list[LabelledFace]],
         shares: dict[str, float],
         empty: Sequence[NegativePhoto],
@@ -84,7 +82,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         seed: int,
         offsets: Mapping[str, float] | None = None,
     ) -> None:
-        self.look = look
+        self.stage = stage
         self.offsets = offsets or {}
         self.sources = list(faces)
         self.faces = faces
@@ -107,14 +105,14 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         if rng.random() < self.negative_share:
             crop, points = self._negative(face, rng), np.zeros_like(face.points)
             return degrade(crop, texture, rng)[None], points, source, False
-        matrix = self.look.random_transform(face.points, face.roll, rng)
+        matrix = self.stage.random_transform(face.points, face.roll, rng)
         if rng.random() < BENT:
-            crop, points = elastic_warp(face.gray, matrix, face.points, self.look.crop_size, rng)
+            crop, points = elastic_warp(face.gray, matrix, face.points, self.stage.crop_size, rng)
         else:
             crop, points = self._cut(face.gray, matrix), transform(matrix, face.points)
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
-            points = mirrored(points, self.look.crop_size, self.offsets.get(face.source, 0.0))
+            points = mirrored(points, self.stage.crop_size, self.offsets.get(face.source, 0.0))
         return degrade(crop, texture, rng)[None], points, source, True
 
     def _any_face(self, source: int, rng: np.random.Generator) -> LabelledFace:
@@ -130,28 +128,28 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         return self._cut(gray, self._transform(_random_box(gray, rng), rng.uniform(-180, 180)))
 
     def _transform(self, box: NDArray[np.floating], roll: float) -> NDArray[np.float64]:
-        return crop_transform(box, roll, self.look.crop_size, self.look.crop_margin)
+        return crop_transform(box, roll, self.stage.crop_size, self.stage.crop_margin)
 
     def _cut(self, gray: Gray, matrix: NDArray[np.float64]) -> Gray:
-        return warp(gray, matrix, self.look.crop_size)
+        return warp(gray, matrix, self.stage.crop_size)
 
     def _negative(self, face: LabelledFace, rng: np.random.Generator) -> Gray:
         kind = rng.random()
-        if kind < 0.25 and len(face.mistakes.boxes):
-            return self._mistake(face.gray, face.mistakes, rng)
+        if kind < 0.25 and len(face.hard_negatives.boxes):
+            return self._mistake(face.gray, face.hard_negatives, rng)
         if kind < 0.5 or not self.empty:
-            matrix = misframed_transform(face.points, face.roll, self.look, rng)
+            matrix = misframed_transform(face.points, face.roll, self.stage, rng)
             return self._cut(face.gray, matrix)
         photo = self.empty[int(rng.integers(len(self.empty)))]
-        if len(photo.mistakes.boxes) and rng.random() < 0.75:
-            return self._mistake(photo.gray, photo.mistakes, rng)
-        matrix = self._transform(_random_box(photo.gray, rng), rng.normal(0, self.look.roll))
+        if len(photo.hard_negatives.boxes) and rng.random() < 0.75:
+            return self._mistake(photo.gray, photo.hard_negatives, rng)
+        matrix = self._transform(_random_box(photo.gray, rng), rng.normal(0, self.stage.roll))
         return self._cut(photo.gray, matrix)
 
-    def _mistake(self, gray: Gray, mistakes: Detections, rng: np.random.Generator) -> Gray:
-        chosen = int(rng.integers(len(mistakes.boxes)))
-        box = jitter(mistakes.boxes[chosen], REFINED, rng)
-        roll = float(mistakes.rolls[chosen]) + rng.normal(0, self.look.roll)
+    def _mistake(self, gray: Gray, hard_negatives: Detections, rng: np.random.Generator) -> Gray:
+        chosen = int(rng.integers(len(hard_negatives.boxes)))
+        box = jitter(hard_negatives.boxes[chosen], REFINED, rng)
+        roll = float(hard_negatives.rolls[chosen]) + rng.normal(0, self.stage.roll)
         crop = self._cut(gray, self._transform(box, roll))
         return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 

@@ -57,15 +57,15 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(network: LandmarkNetwork, look: Stage, faces: Sequence[LabelledFace]) -> Calibration:
+def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace]) -> Calibration:
     """Calibration on held-out faces, framed and degraded in several ways, as photographs are."""
     if not faces:
         return Calibration()
     rng = np.random.default_rng(0)
     errors, sigmas = [], []
     for draw in range(DRAWS):
-        matrices = [look.random_transform(face.points, face.roll, rng) for face in faces]
-        crops = [warp(face.gray, matrix, look.crop_size) for face, matrix in zip(faces, matrices)]
+        matrices = [stage.random_transform(face.points, face.roll, rng) for face in faces]
+        crops = [warp(face.gray, matrix, stage.crop_size) for face, matrix in zip(faces, matrices)]
         points = [transform(matrix, face.points) for face, matrix in zip(faces, matrices)]
         if draw % 2:
             # What hides a part of one face is taken from the next.
@@ -109,14 +109,16 @@ def _certain_mean(values: NDArray[np.floating]) -> float:
     return mean if abs(mean) > 2 * error else 0.0
 
 
-def sample_crops(look: Stage, faces: Sequence[LabelledFace], count: int = 256) -> NDArray[np.uint8]:
+def sample_crops(
+    stage: Stage, faces: Sequence[LabelledFace], count: int = 256
+) -> NDArray[np.uint8]:
     """Crops (count, side, side) as the network meets them, every second one degraded."""
     rng = np.random.default_rng(0)
     crops: list[NDArray[np.uint8]] = []
     for index in range(count):
         face = faces[int(rng.integers(len(faces)))]
-        matrix = look.random_transform(face.points, face.roll, rng)
-        crop = warp(face.gray, matrix, look.crop_size)
+        matrix = stage.random_transform(face.points, face.roll, rng)
+        crop = warp(face.gray, matrix, stage.crop_size)
         crops.append(degrade(crop, crops[-1], rng) if index % 2 else crop)
     return np.stack(crops)
 
@@ -165,7 +167,7 @@ class _FaceScore(nn.Module):
 
 def export(
     network: LandmarkNetwork,
-    look: Stage,
+    stage: Stage,
     path: Path,
     calibration: Calibration,
     notes: dict[str, str],
@@ -193,11 +195,11 @@ def export(
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     network = copy.deepcopy(network).cpu().eval()
     module: nn.Module = _FaceScore(network)
-    crop = torch.zeros(1, 1, look.crop_size, look.crop_size, dtype=torch.uint8)
+    crop = torch.zeros(1, 1, stage.crop_size, stage.crop_size, dtype=torch.uint8)
     inputs: dict[str, Tensor] = {"crops": crop}
     axes = {"crops": {0: "n"}, "face": {0: "n"}}
-    if look.points:
-        module = _Exported(network, look.crop_size, calibration)
+    if stage.points:
+        module = _Exported(network, stage.crop_size, calibration)
         inputs["least"] = torch.zeros(())
         axes = {"points": {0: "m"}, "sigma": {0: "m"}, **axes}
     buffer = io.BytesIO()
@@ -217,11 +219,11 @@ def export(
     _flush_denormals(model)
     metadata = {
         "kpipe.scheme": IBUG68.name,
-        "kpipe.crop_size": str(look.crop_size),
-        "kpipe.crop_margin": str(look.crop_margin),
+        "kpipe.crop_size": str(stage.crop_size),
+        "kpipe.crop_margin": str(stage.crop_margin),
         **notes,
     }
-    if look.points:
+    if stage.points:
         metadata["kpipe.sigma_bound50"] = f"{calibration.bound50:.4f}"
         metadata["kpipe.sigma_bound90"] = f"{calibration.bound90:.4f}"
     if crops is not None:

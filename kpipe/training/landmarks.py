@@ -24,14 +24,14 @@ from torch.utils.data import DataLoader
 from kpipe.datasets import DatasetError, Sample, held_out
 from kpipe.errors import ImageError, TrainingError
 from kpipe.media.images import read_image
-from kpipe.networks.stages import STAGES, Stage
+from kpipe.networks.stages import OLD_NAMES, STAGES, Stage
 from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray, warp
 from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.schemes import IBUG68
-from kpipe.training.crops import NOTHING, RELABELLED, CropStream, LabelledFace, NegativePhoto
+from kpipe.training.crops import RELABELLED, CropStream, LabelledFace, NegativePhoto
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
 from kpipe.training.plots import draw_curves
@@ -66,7 +66,7 @@ class TrainSettings:
         seed: repeats the run.
     """
 
-    look: str = "second"
+    stage: str = "refine"
     size: str = "medium"
     steps: int = 20_000
     batch: int = 64
@@ -133,13 +133,13 @@ def with_hard_negatives(
     """
     noted = []
     for face in faces:
-        boxes, rolls, _ = detector(face.gray)
+        found = detector(face.gray)
         box = landmark_box(face.points)
-        away = (boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2
+        away = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2
         far = np.abs(away).max(axis=1) > BESIDE * (box[2] - box[0])
-        others = Detections(boxes[far][:NOTED], rolls[far][:NOTED])
-        none = pipeline.first_look(face.gray, others).scores < 0.5
-        noted.append(replace(face, mistakes=Detections(others.boxes[none], others.rolls[none])))
+        others = found[far][:NOTED]
+        none = pipeline.coarse_landmarks(face.gray, others).scores < 0.5
+        noted.append(replace(face, hard_negatives=others[none]))
     return noted
 
 
@@ -176,7 +176,7 @@ def load_empty(
                 raise DatasetError(str(error)) from None
             on_bad(DatasetError(str(error)))
             continue
-        photo = NegativePhoto(gray, detector(gray) if detector is not None else NOTHING)
+        photo = NegativePhoto(gray, detector(gray) if detector is not None else Detections.empty())
         parts[held_out(path.name, validation)].append(photo)
     if not any(parts):
         raise DatasetError(f"{folder}: no picture in it")
@@ -231,7 +231,7 @@ def train(
     torch.manual_seed(settings.seed)
     together = Workers.join()
     device = together.device
-    look = STAGES[settings.look]
+    stage = STAGES[settings.stage]
     network = LandmarkNetwork(SIZES[settings.size], schemes).to(device)
     if start is not None:
         _begin_with(network, start)
@@ -263,7 +263,7 @@ def train(
 
     shares = {source: settings.shares.get(source, 1.0) for source in sources}
     stream = CropStream(
-        look,
+        stage,
         faces,
         shares,
         empty,
@@ -310,7 +310,7 @@ def train(
             recent.clear()
             if validation:
                 row["validation_nme"] = validation_nme(
-                    _network_of(averaged), look, validation, device
+                    _network_of(averaged), stage, validation, device
                 )
             _log(folder / "log.csv", {"step": step, "learning_rate": rate, **row})
             state = {
@@ -360,6 +360,8 @@ def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
         raise TrainingError(
             f"{folder}: a run of another kind; one of kaggle15 has its network.onnx"
         )
+    if state["settings"].get("stage") not in STAGES:
+        raise TrainingError(f"{folder}: of a version that knew no stages: train anew")
     network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
     prefix = "module."
     network.load_state_dict(
@@ -407,6 +409,10 @@ def _load(checkpoint: Path) -> dict[str, Any]:
     except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
         raise TrainingError(f"{checkpoint}: not a checkpoint of kpipe train ({reason})") from None
+    # Runs of version 0.1 called their stage a look.
+    settings = state.get("settings", {})
+    if "look" in settings:
+        settings["stage"] = OLD_NAMES.get(settings.pop("look"))
     return state
 
 
@@ -419,10 +425,10 @@ def schedule(progress: float, warm_up: float) -> float:
 
 @torch.no_grad()
 def validation_nme(
-    network: LandmarkNetwork, look: Stage, faces: Sequence[LabelledFace], device: torch.device
+    network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace], device: torch.device
 ) -> float:
     """NME in percent over faces framed as the look frames them, the same way every time."""
-    crops, points, scales = validation_crops(look, faces)
+    crops, points, scales = validation_crops(stage, faces)
     network.eval()
     predicted = torch.cat(
         [
@@ -436,14 +442,14 @@ def validation_nme(
 
 
 def validation_crops(
-    look: Stage, faces: Sequence[LabelledFace]
+    stage: Stage, faces: Sequence[LabelledFace]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Crops (n, 1, side, side), points in them (n, 68, 2), and inter-ocular distances (n,)."""
     rng = np.random.default_rng(0)
     crops, points = [], []
     for face in faces:
-        matrix = look.random_transform(face.points, face.roll, rng)
-        crops.append(warp(face.gray, matrix, look.crop_size)[None].astype(np.float32))
+        matrix = stage.random_transform(face.points, face.roll, rng)
+        crops.append(warp(face.gray, matrix, stage.crop_size)[None].astype(np.float32))
         points.append(transform(matrix, face.points))
     labels = np.stack(points)
     right, left = IBUG68.ocular

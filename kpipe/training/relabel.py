@@ -36,7 +36,7 @@ the median over the points, is wrongly labelled: its label does not count."""
 
 
 def relabelled(
-    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, look: Stage, offset: float = 0.0
+    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, stage: Stage, offset: float = 0.0
 ) -> list[LabelledFace]:
     """The faces with points of the first of the teacher's schemes.
 
@@ -58,7 +58,7 @@ def relabelled(
             known = ", ".join(teacher.sources)
             raise DatasetError(f"labels of {face.source}: the network to relabel by knows {known}")
         if face.source != first:
-            points = _relabel(face, teacher, look, offset, rng)
+            points = _relabel(face, teacher, stage, offset, rng)
             face = replace(face, points=points, source=RELABELLED)
         result.append(face)
     return result
@@ -67,12 +67,12 @@ def relabelled(
 def _relabel(
     face: LabelledFace,
     teacher: LandmarkNetwork,
-    look: Stage,
+    stage: Stage,
     offset: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    matrices = [look.random_transform(face.points, face.roll, rng) for _ in range(VIEWS)]
-    crops = np.stack([warp(face.gray, matrix, look.crop_size) for matrix in matrices])
+    matrices = [stage.random_transform(face.points, face.roll, rng) for _ in range(VIEWS)]
+    crops = np.stack([warp(face.gray, matrix, stage.crop_size) for matrix in matrices])
     points, expected = _seen(
         crops, matrices, teacher, {teacher.sources[0]: offset, face.source: 0.0}
     )

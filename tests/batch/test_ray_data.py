@@ -22,11 +22,13 @@ from tests.cli.test_batch import (
     records,
     sorted_lines,
     talk,
-    wait_for,
 )
+from tests.conftest import PATIENCE, wait_for
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["batch", "photos"]
 
@@ -96,10 +98,10 @@ def test_the_same_records_though_a_node_is_lost(
     with subprocess.Popen(
         command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     ) as job:
-        wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out), 240)
+        wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.kill(raylet, signal.SIGKILL)
         before = len(sorted_lines(out))
-        _, error = job.communicate(timeout=400)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and "Traceback" not in error, error
     assert before < 73, "the node was lost too late to matter"
     assert len(records(out)) == 73

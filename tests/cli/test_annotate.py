@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image
 
 from kpipe.datasets.pts import read_pts
 from kpipe.detectors.haar import opencv_data
-from tests.conftest import GROUP, ROOT, Run
+from tests.conftest import GROUP, PATIENCE, ROOT, Run
 
 
 def lines(stream: bytes) -> list[str]:
@@ -246,15 +245,20 @@ def test_control_c(small_photo: Path) -> None:
     photos = ["photo.jpg"] * 500
     command = [sys.executable, "-m", "kpipe", "annotate", "--no-picture", "--json", "-", *photos]
     with subprocess.Popen(
-        command, cwd=small_photo.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=small_photo.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,  # what is read here is not missing below
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        time.sleep(3)
+        first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert lines(err) == ["kpipe: stopped"]
-    assert all(json.loads(line) for line in lines(out))
+    done = lines(first + out)
+    assert 0 < len(done) < 500 and all(json.loads(line) for line in done)
 
 
 def test_heavy_packages_are_not_loaded(small_photo: Path) -> None:

@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image
 
 from kpipe import read_image
 from kpipe.datasets.pts import read_pts
-from tests.conftest import GROUP, PORTRAIT, Run
+from tests.conftest import GROUP, PATIENCE, PORTRAIT, Run, wait_for
 
 FAST = ("--min-face", "0.3", "--tilt", "upright")
 """The example's face is large: what is tested here does not depend on looking for small ones."""
@@ -98,13 +97,6 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
 def workers_of(parent: int) -> list[int]:
     """The processes of a job that do photographs."""
     found = []
@@ -172,6 +164,7 @@ def test_the_records_are_those_of_annotate(batch: Batch, kpipe: Run, photos: Pat
     assert set(rows) == set(records(photos.parent / "out"))
 
 
+@pytest.mark.slow
 def test_a_second_run_does_what_is_new_or_changed(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +199,7 @@ def test_a_second_run_does_what_is_new_or_changed(
     assert sorted_lines(tmp_path / "anew") == sorted_lines(out)
 
 
+@pytest.mark.slow
 def test_content_can_tell_what_has_changed(batch: Batch, photos: Path, tmp_path: Path) -> None:
     batch("photos", "-o", "out")
     path = photos / "a/0.jpg"
@@ -223,6 +217,7 @@ def test_content_can_tell_what_has_changed(batch: Batch, photos: Path, tmp_path:
     assert "bad.jpg: " in talk(batch("photos", "-o", "out", "--check", "content", "--retry"))
 
 
+@pytest.mark.slow
 def test_other_options_do_all_again_and_say_why(batch: Batch, photos: Path, tmp_path: Path) -> None:
     batch("photos", "-o", "out")
     done = batch("photos", "-o", "out", "--min-score", "0.5")
@@ -243,6 +238,7 @@ def test_other_options_do_all_again_and_say_why(batch: Batch, photos: Path, tmp_
     assert done.returncode == 1 and "not a usable ONNX file" in talk(done)
 
 
+@pytest.mark.slow
 def test_other_names_of_the_same_photographs_keep_their_pictures(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +266,7 @@ def test_stopped_amid_the_looking_it_leaves_the_results_as_they_are(
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment(batch: Batch, photos: Path, tmp_path: Path) -> None:
     add_large(photos, 30)
     assert batch("photos", "-o", "whole", "--render").returncode == 0
@@ -284,7 +281,7 @@ def test_kill_9_at_any_moment(batch: Batch, photos: Path, tmp_path: Path) -> Non
             job.kill()
         counts.append(len(lines.read_bytes().splitlines()))
         # Nobody works on without the parent.
-        wait_for(lambda w=workers: not any(Path(f"/proc/{pid}").exists() for pid in w), 5)
+        wait_for(lambda w=workers: not any(Path(f"/proc/{pid}").exists() for pid in w))
     assert 0 < counts[0] < counts[1] < counts[2] < 42
     # A torn line, as a full disk could leave it, does no harm.
     with lines.open("ab") as stream:
@@ -308,7 +305,7 @@ def test_control_c(batch: Batch, photos: Path, tmp_path: Path, number: signal.Si
     with start(tmp_path, "photos", "-o", "out") as job:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.killpg(job.pid, number) if number == signal.SIGINT else job.send_signal(number)
-        _, error = job.communicate(timeout=30)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 130
     kept = len(records(out))
     assert error.decode().splitlines() == [
@@ -326,7 +323,7 @@ def test_a_killed_worker_costs_one_photograph(photos: Path, tmp_path: Path, batc
     with start(tmp_path, "photos", "-o", "out", "--workers", 1) as job:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         os.kill(workers_of(job.pid)[0], signal.SIGKILL)
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and b"Traceback" not in error
     found = records(out)
     failed = [record for record in found.values() if "error" in record]
@@ -338,6 +335,7 @@ def test_a_killed_worker_costs_one_photograph(photos: Path, tmp_path: Path, batc
 
 
 @linux
+@pytest.mark.slow
 def test_a_photograph_that_takes_too_long(photos: Path, tmp_path: Path) -> None:
     add_large(photos, 40)
     out = tmp_path / "out"
@@ -347,7 +345,7 @@ def test_a_photograph_that_takes_too_long(photos: Path, tmp_path: Path) -> None:
         wait_for(lambda: (out / "faces.jsonl").exists() and sorted_lines(out))
         # Stopped in the middle of a photograph, as one that hangs the decoder.
         os.kill(worker, signal.SIGSTOP)
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1 and b"Traceback" not in error
     assert not Path(f"/proc/{worker}").exists()
     found = records(out)
@@ -370,6 +368,7 @@ def test_waiting_for_a_processor_is_not_hanging() -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_a_photograph_that_needs_too_much_memory(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -473,6 +472,7 @@ def test_loops_and_unreadable_folders(batch: Batch, photos: Path, tmp_path: Path
     (photos / "locked").chmod(0o700)
 
 
+@pytest.mark.slow
 def test_results_inside_the_folder_are_no_photographs(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -484,6 +484,7 @@ def test_results_inside_the_folder_are_no_photographs(
     assert done.returncode == 1 and "lies where the results go" in talk(done)
 
 
+@pytest.mark.slow
 def test_several_inputs(batch: Batch, photos: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         for path in (photos / "b").iterdir():
@@ -511,6 +512,7 @@ def test_several_inputs(batch: Batch, photos: Path, tmp_path: Path) -> None:
     assert "0 done now" in talk(batch(*inputs, "-o", "out", "--render"))
 
 
+@pytest.mark.slow
 def test_lists_from_standard_input(batch: Batch, photos: Path, tmp_path: Path) -> None:
     names = [f"photos/a/{p.name}" for p in (photos / "a").iterdir()]
     for end in ("\n", "\0"):
@@ -521,6 +523,7 @@ def test_lists_from_standard_input(batch: Batch, photos: Path, tmp_path: Path) -
     assert done.returncode == 1 and "missing.jpg: no such file" in talk(done)
 
 
+@pytest.mark.slow
 def test_names_and_times_of_all_kinds_in_archives(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -566,6 +569,7 @@ def test_include_and_exclude(batch: Batch, photos: Path, tmp_path: Path) -> None
     assert set(records(tmp_path / "y")) == {"b/odd.dat", "b/10.jpg", "c/11.jpg"}
 
 
+@pytest.mark.slow
 def test_links_to_themselves_and_times_to_come(batch: Batch, photos: Path, tmp_path: Path) -> None:
     (photos / "me.jpg").symlink_to("me.jpg")
     os.utime(photos / "a/0.jpg", ns=(0, 10**19))

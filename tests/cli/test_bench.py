@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from kpipe.evaluation.timing import alternate
 from tests.conftest import Run
 
@@ -11,6 +13,7 @@ def test_jobs_take_turns_and_the_first_round_does_not_count() -> None:
     assert set(times) == {"a", "b"} and all(value >= 0 for value in times.values())
 
 
+@pytest.mark.slow
 def test_the_command(kpipe: Run, small_photo: Path) -> None:
     done = kpipe("bench", "photo.jpg", "--runs", "1")
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,8 @@ def test_a_face_at_any_roll(
     x, y = (float(v) for v in face.points.mean(axis=0))
     matrix = np.array(cv2.getRotationMatrix2D((x, y), -angle, 1.0))
     turned = np.asarray(cv2.warpAffine(to_gray(portrait), matrix, portrait.shape[1::-1]), np.uint8)
-    boxes, rolls, _ = ProposalDetector()(turned)
+    found = ProposalDetector()(turned)
+    boxes, rolls = found.boxes, found.rolls
     hit = near(boxes, landmark_box(transform(matrix, face.points), angle))
     assert hit.any()
     assert face.pose is not None

@@ -11,7 +11,7 @@ from kpipe import Faces
 from kpipe.errors import BoxesError
 from kpipe.formats.boxes import GivenBoxes, read_boxes
 from kpipe.preprocessing.boxes import landmark_box
-from kpipe.structures.detections import candidates
+from kpipe.structures.detections import Detections
 from tests.conftest import Run
 
 
@@ -63,11 +63,11 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, message: str
 
 
 def test_candidates_are_squares_around_the_boxes() -> None:
-    found = candidates(np.array([[10.0, 20.0, 50.0, 80.0]]))
+    found = Detections.from_face_boxes(np.array([[10.0, 20.0, 50.0, 80.0]]))
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
     assert sides[:, 0] == pytest.approx(sides[:, 1])
     assert sides[:, 0].max() == pytest.approx(60)
-    assert len(candidates(np.zeros((0, 4))).boxes) == 0
+    assert len(Detections.from_face_boxes(np.zeros((0, 4))).boxes) == 0
 
 
 def test_annotate_looks_where_the_file_says(

@@ -481,6 +481,7 @@ def test_the_same_pictures_are_kept_out_every_time(made: MadeSet) -> None:
 # The program.
 
 
+@pytest.mark.slow
 def test_from_making_a_set_to_a_submission(kpipe: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     done = kpipe("kaggle", "make", "--drawn", "20", "-o", "set", "--test-share", "0.5")

@@ -103,6 +103,7 @@ def test_mirroring_swaps_left_and_right() -> None:
     assert 5 < missing[:, 1].sum() < 35  # in the mirror it is the other brow that has no label
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_its_file_says_the_same(drawn_faces: Labelled, tmp_path: Path) -> None:
     settings = KeypointSettings(steps=40, batch=12, validation=0.2)
     trained = train_keypoints(drawn_faces, settings)
@@ -118,6 +119,7 @@ def test_a_run_learns_and_its_file_says_the_same(drawn_faces: Labelled, tmp_path
 
 
 @pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if arch != "heatmap"])
+@pytest.mark.slow
 def test_every_baseline_trains_and_exports(
     drawn_faces: Labelled, tmp_path: Path, arch: str
 ) -> None:
@@ -127,6 +129,7 @@ def test_every_baseline_trains_and_exports(
     np.testing.assert_allclose(found, predict(trained.network, drawn_faces.pictures[:3]), atol=0.01)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(drawn_faces: Labelled, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
@@ -170,6 +173,7 @@ def test_other_files_are_no_networks_of_15_points(tmp_path: Path) -> None:
         KeypointNetwork(tmp_path / "x.onnx")
 
 
+@pytest.mark.slow
 def test_the_command(kpipe: Run, tmp_path: Path) -> None:
     from_drawings(40, None, test_share=0.2).write(tmp_path / "set")
     command = ("train", "--scheme", "kaggle15", "--data", "set/training.csv", "-o", "run")
@@ -224,6 +228,7 @@ def run_example(name: str, tmp_path: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_course_project(tmp_path: Path) -> None:
     said = run_example("course_project.py", tmp_path, "-o", "out")
     assert said.count("probability") == 6
@@ -235,6 +240,7 @@ def test_the_course_project(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "annotated.jpg").exists()
 
 
+@pytest.mark.slow
 def test_the_kaggle_example(tmp_path: Path) -> None:
     from_drawings(60, None, test_share=0.1).write(tmp_path / "set")
     said = run_example("kaggle_keypoints.py", tmp_path, "--set", "set", "--steps", "10", "-o", "o")

@@ -40,10 +40,10 @@ def test_points_of_what_is_hardly_a_face_are_left_out(
     matrix = crop_transform(landmark_box(face.points), 0.0, side, predictor.crop_margin)
     crops[5] = crops[BATCH] = warp(to_gray(portrait), matrix, side)
     every = predictor(crops)
-    assert (every.face >= 0.5).nonzero()[0].tolist() == [5, BATCH]
+    assert (every.scores >= 0.5).nonzero()[0].tolist() == [5, BATCH]
     assert np.isfinite(every.points).all() and np.isfinite(every.sigma).all()
     wanted = predictor(crops, 0.5)
-    assert wanted.face == pytest.approx(every.face, abs=1e-4)
+    assert wanted.scores == pytest.approx(every.scores, abs=1e-4)
     for index in (5, BATCH):
         assert wanted.points[index] == pytest.approx(every.points[index], abs=0.05)
         assert wanted.sigma[index] == pytest.approx(every.sigma[index], rel=0.05)
@@ -54,7 +54,11 @@ def test_points_of_what_is_hardly_a_face_are_left_out(
 
 def test_no_crops(predictor: Landmarker) -> None:
     found = predictor(np.zeros((0, 128, 128), np.uint8))
-    assert [part.shape for part in found] == [(0, 68, 2), (0, 68), (0,)]
+    assert [part.shape for part in (found.points, found.sigma, found.scores)] == [
+        (0, 68, 2),
+        (0, 68),
+        (0,),
+    ]
 
 
 @pytest.mark.parametrize(

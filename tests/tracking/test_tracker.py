@@ -107,7 +107,7 @@ def run(
 ) -> tuple[list[Faces], int]:
     """Faces frame by frame, and how often the detector was asked."""
     finder = Finder(actors)
-    tracker = tracker_of(Pipeline(finder, pipeline.predictor))
+    tracker = tracker_of(Pipeline(finder, pipeline.landmarker))
     results = []
     for k, frame in enumerate(film(actors, places)):
         finder.places = places[k]
@@ -209,7 +209,7 @@ def test_a_cut_to_another_face_is_another_face(pipeline: Pipeline, actors: list[
 def test_frames_of_another_size_begin_anew(pipeline: Pipeline, actors: list[Actor]) -> None:
     finder = Finder(actors)
     finder.places = [(200.0, 140.0)]
-    tracker = Tracker(Pipeline(finder, pipeline.predictor))
+    tracker = Tracker(Pipeline(finder, pipeline.landmarker))
     (frame,) = film(actors[:1], [[(200.0, 140.0)]])
     assert numbers(tracker(frame)) == [1]
     wider = np.pad(frame, ((0, 20), (0, 30), (0, 0)))
@@ -219,7 +219,7 @@ def test_frames_of_another_size_begin_anew(pipeline: Pipeline, actors: list[Acto
 
 
 def test_what_is_no_next_frame_is_refused(pipeline: Pipeline) -> None:
-    tracker = Tracker(Pipeline(Finder([]), pipeline.predictor))
+    tracker = Tracker(Pipeline(Finder([]), pipeline.landmarker))
     assert len(tracker(scene(), 1.0)) == 0
     with pytest.raises(ValueError, match="comes after"):
         tracker(scene(), 0.5)

@@ -41,7 +41,7 @@ from kpipe.training.landmarks import (
 from kpipe.training.loss import landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks
 from kpipe.utils.opencv import cv2
-from tests.conftest import Run
+from tests.conftest import PATIENCE, Run
 
 SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_decay=0.5)
 
@@ -52,10 +52,10 @@ def faces(labelled: Path) -> FaceSplit:
 
 
 def stream(faces: FaceSplit, seed: int = 0) -> CropStream:
-    mistakes = Detections(np.array([[10, 10, 60, 60]], np.float32), np.zeros(1, np.float32))
-    empty = [NegativePhoto(np.full((200, 300), 80, np.uint8), mistakes)]
+    hard_negatives = Detections(np.array([[10, 10, 60, 60]], np.float32), np.zeros(1, np.float32))
+    empty = [NegativePhoto(np.full((200, 300), 80, np.uint8), hard_negatives)]
     return CropStream(
-        STAGES["second"], {"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed
+        STAGES["refine"], {"300w": faces.training}, {"300w": 1.0}, empty, 0.3, 100, seed
     )
 
 
@@ -78,7 +78,7 @@ def test_points_stay_on_the_face_through_augmentation() -> None:
     for x, y in points.astype(int):
         picture[y - 2 : y + 3, x - 2 : x + 3] = 255
     for draw in range(20):
-        matrix = STAGES["second"].random_transform(points, draw, rng)
+        matrix = STAGES["refine"].random_transform(points, draw, rng)
         crop, placed = warp(picture, matrix), transform(matrix, points)
         inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
         columns, rows = placed[inside].round().astype(int).T
@@ -121,7 +121,7 @@ def test_points_stay_on_the_face_when_it_is_bent() -> None:
         large = ((points + 0.5) * zoom - 0.5).astype(np.float32)
         away = []
         for draw in range(20):
-            matrix = STAGES["second"].random_transform(large, draw, rng)
+            matrix = STAGES["refine"].random_transform(large, draw, rng)
             crop, placed = elastic_warp(picture, matrix, large, CROP_SIZE, rng)
             away.append(np.abs(placed - transform(matrix, large)).mean())
             inside = ((placed > 3) & (placed < CROP_SIZE - 4)).all(axis=1)
@@ -141,7 +141,7 @@ def test_labels_of_another_scheme_become_labels_of_the_first(
         # the teacher sees the first scheme's points where it expects those.
         seen = face.points - away * apart
         monkeypatch.setattr(relabel, "_seen", lambda *_, seen=seen: [seen, seen])
-        same, other = relabel.relabelled([ours, face], teacher, STAGES["second"])
+        same, other = relabel.relabelled([ours, face], teacher, STAGES["refine"])
         assert same == ours
         assert other.source == RELABELLED
         # A label that is far off is not taken for an opinion.
@@ -153,7 +153,7 @@ def test_a_teacher_of_other_labels_is_refused(faces: FaceSplit) -> None:
     teacher = LandmarkNetwork(SIZES["nano"], ("300w",))
     other = replace(faces.training[0], source="ytf")
     with pytest.raises(DatasetError, match="labels of ytf"):
-        relabel.relabelled([other], teacher, STAGES["second"])
+        relabel.relabelled([other], teacher, STAGES["refine"])
 
 
 def test_a_teacher_looks_several_times_and_both_ways() -> None:
@@ -182,7 +182,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
     index = np.arange(68)
     parts = np.stack([(index - IBUG68.mirror) / 4.0, np.zeros(68)], axis=1).astype(np.float32)
     points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
-    matrices = [STAGES["second"].random_transform(points, 0, np.random.default_rng(1))] * 2
+    matrices = [STAGES["refine"].random_transform(points, 0, np.random.default_rng(1))] * 2
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
     found = relabel._seen(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
     back = np.linalg.inv(matrices[0][:, :2])
@@ -193,6 +193,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
         assert seen == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.slow
 def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
     others = [replace(face, source=RELABELLED) for face in faces.training]
     both = FaceSplit(faces.training + others, [])
@@ -211,11 +212,11 @@ def test_degraded_crops_are_crops() -> None:
         worse = degrade(crop, crop[::-1], rng)
         assert worse.shape == crop.shape and worse.dtype == np.uint8
     face = rng.uniform(50, 150, (68, 2)).astype(np.float32)
-    for look in STAGES.values():
-        matrix = misframed_transform(face, 0.0, look, rng)
+    for stage in STAGES.values():
+        matrix = misframed_transform(face, 0.0, stage, rng)
         placed = transform(matrix, face)
-        away = np.abs(placed.mean(axis=0) - look.crop_size / 2).max() / look.crop_size
-        size = np.ptp(placed, axis=0).max() / look.crop_size
+        away = np.abs(placed.mean(axis=0) - stage.crop_size / 2).max() / stage.crop_size
+        size = np.ptp(placed, axis=0).max() / stage.crop_size
         turned = abs(np.rad2deg(np.arctan2(matrix[0, 1], matrix[0, 0]))) > 70
         assert away > 0.3 or size > 1.2 or size < 0.4 or turned
 
@@ -251,6 +252,7 @@ def test_points_are_not_rounded_by_reduced_precision() -> None:
         assert network(torch.rand(2, 1, 128, 128) * 255).points.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=90, learning_rate=2e-2, negative_share=0.0)
     seen: list[float] = []
@@ -311,6 +313,7 @@ def test_the_mean_of_networks() -> None:
         mean_network([a, LandmarkNetwork(SIZES["nano"], ("ytf",))])
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("--size", "tiny", "--steps", "2", "--batch", "4", "--workers", "0")
@@ -318,7 +321,7 @@ def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, *command, *program, *arguments],
         capture_output=True,
-        timeout=180,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
@@ -330,10 +333,10 @@ def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None
 def test_quantised_networks_say_nearly_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
-    look = STAGES["first"]
+    stage = STAGES["coarse"]
     crops = np.random.default_rng(0).integers(0, 256, (32, 64, 64), np.uint8)
     for name, ranges in (("float", None), ("int8", crops)):
-        export(network, look, tmp_path / f"{name}.onnx", Calibration(), {}, ranges)
+        export(network, stage, tmp_path / f"{name}.onnx", Calibration(), {}, ranges)
     exact, small = (Landmarker(tmp_path / f"{n}.onnx") for n in ("float", "int8"))
     size = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("float", "int8")]
     assert size[1] < 0.4 * size[0]
@@ -356,12 +359,12 @@ def test_copies_of_measured_faces_are_not_trained_on(faces: FaceSplit) -> None:
 def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
-    look = STAGES["second"]
+    stage = STAGES["refine"]
     notes = {"kpipe.run": "test"}
-    export(network, look, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5, 0.4), notes)
+    export(network, stage, tmp_path / "n.onnx", Calibration(2.0, 0.7, 1.5, 0.4), notes)
     predictor = Landmarker(tmp_path / "n.onnx")
     assert predictor.sigma_bounds == (0.7, 1.5)
-    assert (predictor.crop_size, predictor.crop_margin) == (look.crop_size, look.crop_margin)
+    assert (predictor.crop_size, predictor.crop_margin) == (stage.crop_size, stage.crop_margin)
     crops = np.random.default_rng(0).integers(0, 256, (3, CROP_SIZE, CROP_SIZE), np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(crops)[:, None].float())
@@ -382,11 +385,11 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
 def test_a_glance_is_exported_as_a_face_score(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["nano"]).eval()
-    look = STAGES["glance"]
+    stage = STAGES["classifier"]
     crops = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
-    export(network, look, tmp_path / "n.onnx", Calibration(), {})
+    export(network, stage, tmp_path / "n.onnx", Calibration(), {})
     sieve = FaceClassifier(tmp_path / "n.onnx")
-    assert (sieve.crop_size, sieve.crop_margin) == (look.crop_size, look.crop_margin)
+    assert (sieve.crop_size, sieve.crop_margin) == (stage.crop_size, stage.crop_margin)
     with torch.no_grad():
         expected = network(torch.from_numpy(crops)[:, None].float()).face.sigmoid()
     assert sieve(crops) == pytest.approx(expected.numpy(), abs=1e-4)
@@ -398,12 +401,12 @@ def test_a_glance_is_exported_as_a_face_score(tmp_path: Path) -> None:
 def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
-    look = STAGES["first"]
+    stage = STAGES["coarse"]
     again = [LabelledFace(f.gray, f.points, f.source) for f in faces.training]
-    found = calibrate(network, look, again)
+    found = calibrate(network, stage, again)
     assert found.factor > 0
     assert 0 < found.bound50 < found.bound90
-    assert calibrate(network, look, []) == Calibration()
+    assert calibrate(network, stage, []) == Calibration()
 
 
 def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,12 +434,13 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
             shape += rng.normal(0, 0.2, 2)
             points = (place + shape + (shift, 0)).astype(np.float32)
             faces.append(LabelledFace((255 * spot).astype(np.uint8), points, "300w"))
-        look = replace(STAGES["second"], roll=0.0)
-        found = calibrate(Network(), look, faces)  # type: ignore[arg-type]
-        scale = look.crop_size / (look.crop_margin * np.ptp(shape, axis=0).max())
+        stage = replace(STAGES["refine"], roll=0.0)
+        found = calibrate(Network(), stage, faces)  # type: ignore[arg-type]
+        scale = stage.crop_size / (stage.crop_margin * np.ptp(shape, axis=0).max())
         assert found.offset == pytest.approx(shift * scale, abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_network(
     kpipe: Run, labelled: Path, tmp_path: Path
 ) -> None:
@@ -461,7 +465,7 @@ def test_the_commands_from_photographs_to_a_usable_network(
     done = kpipe("export", run, "second run", "-o", "both.onnx", "--data", labelled)
     assert done.returncode == 0, done.stderr
     assert Landmarker(tmp_path / "both.onnx").crop_size == CROP_SIZE
-    done = kpipe("train", "--data", labelled, "-o", "glance", "--look", "glance", *arguments)
+    done = kpipe("train", "--data", labelled, "-o", "glance", "--stage", "classifier", *arguments)
     assert done.returncode == 0, done.stderr
     done = kpipe("export", "glance", "-o", "glance.onnx", "--data", labelled)
     assert done.returncode == 0 and b"calibrated" not in done.stderr, done.stderr
@@ -469,6 +473,7 @@ def test_the_commands_from_photographs_to_a_usable_network(
     assert done.returncode == 2 and b"different looks" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     (labelled / "biden_standing.jpg").write_bytes(b"no picture")
     done = kpipe("train", "--data", labelled, "-o", "run")

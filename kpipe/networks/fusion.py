@@ -10,8 +10,8 @@ from kpipe.preprocessing.boxes import iou, landmark_box
 from kpipe.structures.detections import Detections
 from kpipe.structures.landmarks import Landmarks
 
-COARSE_WEIGHTS = (-1.0, 1.77, 0.58)
-REFINED_WEIGHTS = (-0.77, 1.44, 0.29, 0.30)
+COARSE_WEIGHTS = (0.18, 0.78, 0.52)
+REFINED_WEIGHTS = (0.43, 0.69, 0.24, 0.30)
 """Intercept of the log odds of a face, and weights of those of the detector, the coarse landmarker
 and the landmarker: see `face_probability`."""
 
@@ -35,9 +35,14 @@ def face_probability(
     """
     odds = np.full(len(scores[0]), weights[0])
     for weight, score in zip(weights[1:], scores):
-        bounded = score.astype(np.float64).clip(1e-4, 1 - 1e-4)
-        odds += weight * np.log(bounded / (1 - bounded))
+        odds += weight * log_odds(score)
     return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
+
+
+def log_odds(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log odds of probabilities, of which none is taken for surer than 1 in 10,000."""
+    bounded = scores.astype(np.float64).clip(1e-4, 1 - 1e-4)
+    return np.asarray(np.log(bounded / (1 - bounded)), np.float64)
 
 
 def anchored(found: Landmarks, detections: Detections) -> Landmarks:

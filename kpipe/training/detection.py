@@ -24,11 +24,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from kpipe.datasets import held_out, read_samples
+from kpipe.detectors.proposals import ProposalDetector
 from kpipe.pipeline import Pipeline
 from kpipe.training.crops import LabelledFace
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
 from kpipe.training.duplicates import without_duplicates
+from kpipe.training.fusion import calibration
 from kpipe.training.landmarks import load_empty, load_faces, one_thread, schedule
 from kpipe.training.scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
 
@@ -206,7 +208,7 @@ def main() -> None:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    photos, _ = load_photos(arguments.tables, arguments.output)
+    photos, validation = load_photos(arguments.tables, arguments.output)
     faces = load_pasted(arguments.faces, arguments.exclude)
     empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_empty(f, None)[0]]
     print(f"{len(photos)} photographs, {len(faces)} faces, {len(empty)} without", flush=True)
@@ -217,8 +219,13 @@ def main() -> None:
     network = train(settings, scenes, arguments.output, workers=arguments.workers)
     others = DetectionScenes(list(photos.values()), faces, empty, CALIBRATION, settings.seed + 1)
     pictures = np.concatenate([others[index][0] for index in range(CALIBRATION)])
-    export(network, arguments.output / "proposals_float.onnx")
-    export(network, arguments.output / "proposals.onnx", pictures)
+    plain = arguments.output / "proposals_float.onnx"
+    export(network, plain)
+    detector = ProposalDetector(plain, min_score=0.1)
+    scale = calibration(detector, list(validation.values()) or list(photos.values()))
+    print(f"calibration of the score: {scale[0]:.2f} + {scale[1]:.2f} log odds")
+    export(network, plain, calibration=scale)
+    export(network, arguments.output / "proposals.onnx", pictures, scale)
 
 
 if __name__ == "__main__":

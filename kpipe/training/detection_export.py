@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from pathlib import Path
@@ -20,9 +21,16 @@ from kpipe.utils.files import write_file
 class _Exported(nn.Module):
     """The same function from bytes to probabilities."""
 
-    def __init__(self, network: DetectionNetwork) -> None:
+    def __init__(self, network: DetectionNetwork, calibration: tuple[float, ...]) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        shift, scale = calibration
+        with torch.no_grad():
+            for head in self.network.heads:
+                last = head.get_submodule("2")
+                last.get_parameter("weight")[0] *= scale
+                last.get_parameter("bias")[0] *= scale
+                last.get_parameter("bias")[0] += shift
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         count, _, height, width = pictures.shape
@@ -33,7 +41,12 @@ class _Exported(nn.Module):
         return tuple(torch.cat([m[:, :1].sigmoid(), m[:, 1:]], dim=1) for m in maps)
 
 
-def export(network: DetectionNetwork, path: Path, scenes: NDArray[np.uint8] | None = None) -> None:
+def export(
+    network: DetectionNetwork,
+    path: Path,
+    scenes: NDArray[np.uint8] | None = None,
+    calibration: tuple[float, ...] = (0.0, 1.0),
+) -> None:
     """Writes the ONNX file: input `crops` (n, 1, h, w) uint8, h and w multiples of 32; outputs
     `fine` and `coarse`, the network's maps, their scores as probabilities.
 
@@ -42,13 +55,15 @@ def export(network: DetectionNetwork, path: Path, scenes: NDArray[np.uint8] | No
         path: of the file.
         scenes: (n, h, w) uint8, to set the ranges of 8-bit integers by; without them it stays
             float.
+        calibration: intercept and weight of the log odds of the network's scores, which say how
+            well a box fits, that make them probabilities.
     """
     buffer = io.BytesIO()
     names = ["fine", "coarse"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Exported(network).eval(),
+            _Exported(network, calibration).eval(),
             (torch.zeros(1, 1, 128, 128, dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]
             dynamo=False,

@@ -36,6 +36,10 @@ USUAL_SPREAD, SPREAD_PENALTY = 0.033, 150.0
 how much the log odds of a face fall for each side above it. False faces on photographs without any
 have 0.033 to 0.055."""
 
+MIN_COARSE_SCORE = 0.02
+"""Candidates that the coarse landmarker scores below this get no landmarks of it, which saves a third
+of its time. If the detector is confident, the mean face's in its box stand for them."""
+
 REFINED_SHARE = 0.3
 """Candidates are refined if their probability of a face, by detector and coarse landmarks, is at
 least this share of the minimum score."""
@@ -152,7 +156,8 @@ class Pipeline:
         The landmarkers learned from nearly frontal faces. The detector is confident of profiles and
         half hidden faces too, which they may reject.
         """
-        coarse = anchored(self._coarse_landmarks(pyramid, detections, 0.0), detections)
+        found = self._coarse_landmarks(pyramid, detections, MIN_COARSE_SCORE)
+        coarse = anchored(found, detections)
         scores = face_probability(COARSE_WEIGHTS, detected, coarse.scores)
         probable = Landmarks(coarse.points, coarse.sigma, scores)
         chosen = self._suppress(probable, REFINED_SHARE * self.min_score)

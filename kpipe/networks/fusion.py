@@ -48,19 +48,19 @@ def log_odds(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 def anchored(found: Landmarks, detections: Detections) -> Landmarks:
     """Landmarks that stay in the boxes of their detections, and a sigma that says where they guess.
 
-    Landmarks that leave the box are replaced by the mean face's in it. Sigma is at least
-    `GUESS_SIGMA`, in sides of the box, times the probability that the landmarker's crop shows no
-    face.
+    Landmarks that leave the box, or are NaN, are replaced by the mean face's in it. Sigma is at
+    least `GUESS_SIGMA`, in sides of the box, times the probability that the landmarker's crop shows
+    no face.
 
     Args:
         found: of n candidates.
         detections: the n candidates, in the same order.
     """
     boxes, rolls = detections.boxes, detections.rolls
-    outside = iou(landmark_box(found.points, rolls), boxes) < MIN_BOX_IOU
-    points = np.where(outside[:, None, None], mean_landmarks(boxes, rolls), found.points)
-    doubt = np.where(outside, 1.0, 1 - found.scores) * GUESS_SIGMA * (boxes[:, 2] - boxes[:, 0])
-    sigma = np.maximum(found.sigma, doubt[:, None])
+    inside = iou(landmark_box(found.points, rolls), boxes) >= MIN_BOX_IOU
+    points = np.where(inside[:, None, None], found.points, mean_landmarks(boxes, rolls))
+    doubt = np.where(inside, 1 - found.scores, 1.0) * GUESS_SIGMA * (boxes[:, 2] - boxes[:, 0])
+    sigma = np.fmax(found.sigma, doubt[:, None])
     return Landmarks(points.astype(np.float32), sigma.astype(np.float32), found.scores)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kpipe.detectors.proposals import ProposalDetector
 from kpipe.networks.fusion import COARSE_WEIGHTS, anchored, face_probability, log_odds
-from kpipe.pipeline import Pipeline
+from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
 from kpipe.training.scenes import LabelledScene, overlaps
@@ -91,7 +91,8 @@ def evidence(
     rows, labels = [], []
     for scene in scenes:
         found = pipeline.detector(scene.gray)
-        coarse = anchored(pipeline.coarse_landmarks(scene.gray, found), found)
+        coarse = pipeline.coarse_landmarks(scene.gray, found, MIN_COARSE_SCORE)
+        coarse = anchored(coarse, found)
         assert found.scores is not None
         chance = face_probability(COARSE_WEIGHTS, found.scores, coarse.scores)
         chosen = nms(landmark_box(coarse.points), chance, pipeline.overlap)

@@ -196,6 +196,7 @@ def test_overlap_of_squares() -> None:
     assert float(square_iou(one, half)) == pytest.approx(1 / 4)
 
 
+@pytest.mark.slow
 def test_a_trained_network_detects_the_faces_it_saw(
     faces: list[LabelledFace], tmp_path: Path
 ) -> None:

@@ -37,8 +37,8 @@ how much the log odds of a face fall for each side above it. False faces on phot
 have 0.033 to 0.055."""
 
 MIN_COARSE_SCORE = 0.02
-"""Candidates that the coarse landmarker scores below this get no landmarks of it, which saves a third
-of its time. If the detector is confident, the mean face's in its box stand for them."""
+"""Candidates that the coarse landmarker scores below this get no landmarks of it, which saves a
+third of its time. If the detector is confident, the mean face in its box stands for them."""
 
 REFINED_SHARE = 0.3
 """Candidates are refined if their probability of a face, by detector and coarse landmarks, is at

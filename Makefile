@@ -28,12 +28,13 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # With the newest releases that pyproject.toml allows.
 test-latest:
 	$(MAKE) test VENV=.venv-latest LOCK=
 
-# With the lowest. The first numpy that it allows has wheels for Python 3.10 and 3.11 only.
+# With the lowest, which have no wheels for the newest Python.
 test-lowest: PYTHON = python3.10
 test-lowest: TORCH = torch==2.4.0
 test-lowest:
@@ -47,11 +48,11 @@ define with_opencv
 @$(BIN)/python -c 'import cv2' 2>/dev/null || { \
   echo 'no libGL here: installing the headless build of OpenCV'; \
   $(PIP) uninstall --yes opencv-python opencv-python-headless && \
-  $(PIP) install 'opencv-python-headless>=4.10,<5'; }
+  $(PIP) install 'opencv-python-headless>=4.13,<5'; }
 endef
 
 $(VENV)/installed: pyproject.toml $(LOCK)
-	@echo 'installing kpipe and what it needs in $(VENV): about 160 MB to download, a minute or two'
+	@echo 'installing kpipe and what it needs in $(VENV): about 135 MB to download, a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable .
 	$(with_opencv)
@@ -69,7 +70,7 @@ LOCKED = $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.1
   --quiet --no-annotate --no-header --extra train --extra heic --extra video --extra batch \
   --extra plot --extra test --extra lint
 WITHOUT_TORCH = grep -vE '^(torch|triton|nvidia-|cuda-)'
-ALSO = printf '%s\n' 'editables>=0.3' 'opencv-python-headless>=4.10,<5'
+ALSO = printf '%s\n' 'editables>=0.3' 'opencv-python-headless>=4.13,<5'
 
 lock: $(VENV)/installed
 	$(PIP) install uv

@@ -1,14 +1,13 @@
-"""How fast a folder is done: what the README and docs/scaling.md say of `kpipe batch`.
+"""Speed and memory of `kpipe batch`: the figures of the README and docs/scaling.md.
 
-    python benchmarks/batch.py FOLDER...          # photographs a second, against floor and annotate
+    python benchmarks/batch.py FOLDER...          # photographs a second, and other ways to do it
     python benchmarks/batch.py FOLDER... --size 640x480
-    python benchmarks/batch.py --names 1000000    # memory and time to look through so many files
+    python benchmarks/batch.py --names 1000000    # memory and time to scan a folder
 
-FOLDER: any photographs; they become JPEG files in a folder of their own, each as often as it takes
-to have --count of them, and with --size cut and scaled to one size.
-Rates are of runs in turn, so that all suffer alike from whatever else the machine does; the start
-of the workers is part of them, as it is for whoever waits. On a busy machine compare by the
-processor time of a photograph.
+FOLDER: any photographs. They are copied as JPEG files to a temporary folder, repeated until there
+are --count of them, and with --size cut and scaled to one size.
+The jobs run in turn, so that other programs on the machine slow all of them alike. Rates include
+the start of the workers. On a busy machine compare the processor time of a photograph.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from kpipe.media.images import encode, read_photo
 from kpipe.utils.opencv import cv2
 
 ONE_BY_ONE = 4
-"""Photographs that `kpipe annotate` is run on, one process each: its rate does not depend on how
+"""Photographs that `kpipe annotate` processes, one process each; its rate does not depend on how
 many there are."""
 
 
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--size", default="own", help="of each, WIDTHxHEIGHT or own")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--names", type=int, help="only look through so many empty files")
+    parser.add_argument("--names", type=int, help="only scan this many empty files")
     parser.add_argument("--options", default="", help="further options of kpipe batch")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def rates(scratch: Path, arguments: argparse.Namespace) -> None:
-    """Photographs a second of each way to do the folder."""
+    """Prints photographs a second of each way to process the folder."""
     photos = scratch / "photos"
     size = None if arguments.size == "own" else tuple(map(int, arguments.size.split("x")))
     make_photos(arguments.folder, photos, arguments.count, size)
@@ -92,19 +91,19 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
             job()
             seconds[name].append(time.perf_counter() - begin)
             busy[name].append(processor_time() - before)
-    # The best round: what else ran on the machine only ever makes one slower.
-    found = {name: count / min(seconds[name]) for name, (count, _) in jobs.items()}
-    lowest = next(iter(found.values()))
+    # The best round, because other programs on the machine can only make a round slower.
+    rate_of = {name: count / min(seconds[name]) for name, (count, _) in jobs.items()}
+    limit = next(iter(rate_of.values()))
     table = Table(title=f"{len(files)} photographs, size: {arguments.size}")
     for column in ("", "photographs/s", "of decoding and encoding", "ms of a processor each"):
         table.add_column(column, justify="right" if column else "left")
-    for name, rate in found.items():
+    for name, rate in rate_of.items():
         each = min(busy[name]) / jobs[name][0] * 1000
-        table.add_row(name, f"{rate:.1f}", f"{rate / lowest:.1%}", f"{each:.0f}")
+        table.add_row(name, f"{rate:.1f}", f"{rate / limit:.1%}", f"{each:.0f}")
     console = Console(width=100)
     console.print(table)
-    several, one = found[f"kpipe batch, {workers} workers"], found["kpipe batch, 1 worker"]
-    alone = lowest / found["decode and encode alone, 1 process"]
+    several, one = rate_of[f"kpipe batch, {workers} workers"], rate_of["kpipe batch, 1 worker"]
+    alone = limit / rate_of["decode and encode alone, 1 process"]
     console.print(
         f"{workers} workers do {several / one:.2f} times what one does "
         f"(decoding and encoding alone: {alone:.2f} times)"
@@ -114,7 +113,7 @@ def rates(scratch: Path, arguments: argparse.Namespace) -> None:
 def make_photos(
     sources: Sequence[Path], target: Path, count: int, size: tuple[int, ...] | None
 ) -> None:
-    """A folder of so many photographs, from those below other folders."""
+    """Makes a folder of `count` photographs from those below other folders."""
     target.mkdir()
     made: list[Path] = []
     for path in sorted(path for source in sources for path in source.rglob("*")):
@@ -134,22 +133,22 @@ def make_photos(
 
 
 def floor(files: list[Path], workers: int) -> None:
-    """What no tool can do without: each photograph read and written again."""
+    """Reads and writes each photograph: the work that no tool can avoid."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        for _ in pool.imap_unordered(again, files, chunksize=8):
+        for _ in pool.imap_unordered(rewrite, files, chunksize=8):
             pass
         pool.close()
         pool.join()
 
 
 def processor_time() -> float:
-    """Seconds that all processes started from here, and theirs, have taken so far."""
+    """Processor time (seconds) of all processes started from here, and theirs, so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def again(path: Path) -> int:
+def rewrite(path: Path) -> int:
     photo = read_photo(path)
     return len(encode(photo.image, ".jpg", photo))
 
@@ -158,45 +157,48 @@ def kpipe(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "kpipe", *arguments], check=True)
 
 
-LOOK = """
+SCAN = """
 import itertools, random, resource, time
 from pathlib import Path
-from kpipe.batch.journal import Done, Journal, Wanted
-from kpipe.batch.sources import Scan, Selection
+from kpipe.batch.journal import Journal
+from kpipe.batch.sources import Scan
+from kpipe.batch.types import PhotoResult, ResultKey, Selection
 begin = time.perf_counter()
-journal = Journal(Path("journal.sqlite"), Wanted({}, None, None))
-journal.look(Scan(["names"], Selection(), Path("out"), print))
-journal.keep()
-looked = time.perf_counter() - begin
+journal = Journal(Path("journal.sqlite"), ResultKey({}, None, None))
+journal.add_found(Scan(["names"], Selection(), Path("out"), print))
+journal.mark_valid()
+scanned = time.perf_counter() - begin
 count = sum(1 for _ in journal.pending())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-walked = time.perf_counter() - begin - looked
+walked = time.perf_counter() - begin - scanned
 digits = [f"{random.uniform(0, 640):.2f}" for _ in range(300)]
 record = '{"image": "x.jpg", "faces": [' + ", ".join(digits) + "]}"
 some = itertools.islice(journal.pending(), 10_000)
-results = [Done(p.id, p.photo.name, record, 1, None, False, 1, 1, b"digest") for p in some]
+results = [
+    PhotoResult(p.id, p.photo.name, record, 1, None, False, 1, 1, b"digest") for p in some
+]
 begin = time.process_time()
 journal.add(results, lambda *_: None)
-print(count, looked, walked, peak, (time.process_time() - begin) / len(results) * 1000)
+print(count, scanned, walked, peak, (time.process_time() - begin) / len(results) * 1000)
 """
 
 
 def names(scratch: Path, count: int) -> None:
-    """The parent's memory and time for so many photographs that have still to be done."""
+    """Prints memory and time of the parent process for `count` photographs without a result."""
     folder = scratch / "names"
     folder.mkdir()
     for number in track(range(count), "files", console=Console(stderr=True)):
         (folder / f"a_name_of_ordinary_length_{number:08d}.jpg").touch()
-    command = [sys.executable, "-c", LOOK]
+    command = [sys.executable, "-c", SCAN]
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True)
-    found, looked, walked, peak, written = map(float, done.stdout.split())
+    found, scanned, walked, peak, written = map(float, done.stdout.split())
     table = Table(title=f"{found:,.0f} names in one folder")
     for column in ("", "value"):
         table.add_column(column, justify="right" if column else "left")
-    table.add_row("looking through the folder, s", f"{looked:.1f}")
-    table.add_row("handing out what is to be done, s", f"{walked:.1f}")
-    table.add_row("writing down a result, ms of a processor", f"{written:.2f}")
-    table.add_row("most memory of the process, MB", f"{peak:.0f}")
+    table.add_row("scanning the folder, s", f"{scanned:.1f}")
+    table.add_row("handing out the photographs, s", f"{walked:.1f}")
+    table.add_row("storing a result, ms of a processor", f"{written:.2f}")
+    table.add_row("peak memory of the process, MB", f"{peak:.0f}")
     Console(width=100).print(table)
 
 

@@ -103,3 +103,9 @@ class EngineError(BatchError):
 
 class OutputError(BatchError):
     """Results cannot be written, neither this one nor the next."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What any exception says, on one line: the system's words alone where it has some."""
+    words = str(getattr(error, "strerror", None) or error).split()
+    return " ".join(words) or type(error).__name__

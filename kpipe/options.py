@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kpipe import __version__
-from kpipe.detectors.registry import TILTS, make_detector
 from kpipe.errors import ModelError
-from kpipe.networks.landmarker import Landmarker
-from kpipe.pipeline import MIN_SCORE, Pipeline
-from kpipe.tracking.filters import KalmanPoints, UnfilteredPoints
-from kpipe.tracking.tracker import DETECT_EVERY, Tracker
+from kpipe.structures.defaults import DETECT_EVERY, MIN_SCORE, TILTS
 from kpipe.utils.files import display_name
 from kpipe.utils.resources import packaged
+
+if TYPE_CHECKING:
+    from kpipe.pipeline import Pipeline
+    from kpipe.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class PipelineOptions:
             ModelError, CascadeError: a file cannot be used.
             ValueError: no detector has that name.
         """
+        # Imported here: whoever only passes options on, as the parent of a batch job, loads neither
+        # OpenCV nor ONNX Runtime.
+        from kpipe.detectors.registry import make_detector
+        from kpipe.networks.landmarker import Landmarker
+        from kpipe.pipeline import Pipeline
+
         detector = make_detector(
             self.detector,
             min_face=self.min_face,
@@ -124,6 +131,9 @@ class TrackerOptions:
         Raises:
             ModelError, CascadeError: a file cannot be used.
         """
+        from kpipe.tracking.filters import KalmanPoints, UnfilteredPoints
+        from kpipe.tracking.tracker import Tracker
+
         return Tracker(
             self.pipeline.build(),
             smoothing=UnfilteredPoints if self.raw else KalmanPoints,

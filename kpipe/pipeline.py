@@ -18,14 +18,11 @@ from kpipe.networks.landmarker import COARSE, Landmarker
 from kpipe.preprocessing.affine import crop_transforms
 from kpipe.preprocessing.boxes import head_box, landmark_box, nms
 from kpipe.preprocessing.crops import ImagePyramid, checked_gray, warp
+from kpipe.structures.defaults import MIN_SCORE as MIN_SCORE
 from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Face, Faces, Pose
 from kpipe.structures.landmarks import Landmarks
 from kpipe.utils.resources import packaged
-
-MIN_SCORE = 0.7
-"""Faces with a lower score are not reported. All held-out faces, turned and reduced to as little as
-16 pixels, have more; on 188 photographs without faces, each in three ways, 5 false faces do."""
 
 MIN_CLASSIFIER_SCORE = 0.1
 """Candidates that the classifier scores below this are dropped. On held-out data that keeps all 352

@@ -86,7 +86,10 @@ def portrait_labels(pipeline: Pipeline) -> dict[Path, str]:
     from kpipe.formats.pts import to_pts
 
     paths = sorted((EXAMPLES / "portraits").glob("*.jpg"))
-    return {path: to_pts(pipeline(read_image(path))[0]) for path in paths}
+    return {
+        path: to_pts(np.round(pipeline(read_image(path))[0].points.astype(np.float64), 3))
+        for path in paths
+    }
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from tests.conftest import PORTRAIT
 SIDE = 192
 RATE = 48_000
 
-IDENTITY = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000")
-QUARTER = bytes.fromhex("00000000 00010000 00000000 ffff0000 00000000 00000000")
+IDENTITY = ((1, 0), (0, 1))
+QUARTER = ((0, 1), (-1, 0))
+"""Display matrices: (a, b), (c, d) take a stored pixel (x, y) to (ax + cy, bx + dy)."""
 
 
 def pictures(count: int, width: int = SIDE, height: int = SIDE) -> list[NDArray[np.uint8]]:
@@ -73,9 +74,15 @@ def _tone(audio: av.AudioStream, seconds: float) -> list[av.Packet]:
     return packets
 
 
-def turn(path: Path) -> None:
-    """Notes in an MP4 file that its pictures are to be shown turned by a quarter, clockwise."""
+def turn(path: Path, matrix: tuple[tuple[int, int], tuple[int, int]] = QUARTER) -> None:
+    """Notes in an MP4 file how its pictures are to be shown: by default turned clockwise."""
     content = bytearray(path.read_bytes())
-    place = content.index(IDENTITY, content.index(b"tkhd"))
-    content[place : place + len(QUARTER)] = QUARTER
+    before, after = _matrix_bytes(IDENTITY), _matrix_bytes(matrix)
+    place = content.index(before, content.index(b"tkhd"))
+    content[place : place + len(after)] = after
     path.write_bytes(content)
+
+
+def _matrix_bytes(matrix: tuple[tuple[int, int], tuple[int, int]]) -> bytes:
+    (a, b), (c, d) = matrix
+    return np.array([a << 16, b << 16, 0, c << 16, d << 16, 0], ">i4").tobytes()

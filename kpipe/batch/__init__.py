@@ -1,1 +1,1 @@
-"""Any number of photographs: what to read, who does it, and a journal so that nothing is lost."""
+"""Jobs of any number of photographs: sources, engines, and a journal from which a job resumes."""

@@ -1,4 +1,4 @@
-"""A contact sheet: a page of small pictures to see at a glance how a job went."""
+"""A contact sheet: one picture with thumbnails of a sample of the photographs."""
 
 from __future__ import annotations
 
@@ -6,69 +6,94 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from kpipe.batch.archives import open_archive
 from kpipe.batch.engines.local import LocalEngine
 from kpipe.batch.journal import Journal
-from kpipe.batch.sources import InputPhoto, open_archive
-from kpipe.batch.worker import THUMBNAIL, Settings, Task
+from kpipe.batch.types import InputPhoto, PictureOptions, Task
+from kpipe.batch.worker import THUMBNAIL
 from kpipe.errors import ReadError, SourceError
 from kpipe.utils.files import display_name, write_file
 
+if TYPE_CHECKING:
+    from kpipe.options import PipelineOptions
+
 COLUMNS, ROWS = 8, 8
 GAP, CAPTION = 8, 16
+"""Pixels between thumbnails, and for the name under each."""
+
+
+CAPTION_LETTERS = 31
+"""Letters that fit under a thumbnail."""
+
+
 PAPER, INK = (250, 250, 250), (60, 60, 60)
 
 
-def write_sheet(path: Path, journal: Journal, settings: Settings) -> None:
-    """Draws some photographs with faces, spread evenly over all, with what was found in them.
+def write_sheet(
+    path: Path, journal: Journal, pipeline: PipelineOptions, pictures: PictureOptions
+) -> None:
+    """Draws photographs with faces, spread evenly over the job, with their boxes and landmarks.
+
+    Args:
+        path: of the sheet, a JPEG file.
+        journal: of the job, with all results.
+        pipeline, pictures: those of the job.
 
     Raises:
-        ImageError: the file cannot be written.
+        EngineError: workers do not start.
+        WriteError: the file cannot be written.
     """
-    chosen = journal.sample(COLUMNS * ROWS)
-    tiles: dict[str, bytes] = {}
-    # In a worker: a photograph can need any time and memory here too.
-    with LocalEngine(settings, workers=min(2, max(len(chosen), 1))) as engine:
-        for batch in engine.run(_tasks(chosen)):
-            tiles |= {task.name: tile for task, tile in batch if isinstance(tile, bytes)}
-    rows = max(-(-len(tiles) // COLUMNS), 1)
-    columns = max(min(len(tiles), COLUMNS), 1)
-    cell = (THUMBNAIL + GAP, THUMBNAIL + GAP + CAPTION)
-    sheet = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for place, name in enumerate(sorted(tiles)):
-        x, y = (GAP + n * side for n, side in zip((place % COLUMNS, place // COLUMNS), cell))
-        with Image.open(io.BytesIO(tiles[name])) as tile:
-            sheet.paste(
-                tile, (x + (THUMBNAIL - tile.width) // 2, y + (THUMBNAIL - tile.height) // 2)
-            )
-        draw.text((x, y + THUMBNAIL + 2), _short(display_name(name)), INK)
+    sample = journal.sample(COLUMNS * ROWS)
+    thumbnails: dict[str, bytes] = {}
+    # In workers, because here too a photograph can need any time and memory.
+    with LocalEngine(pipeline, pictures, workers=min(2, max(len(sample), 1))) as engine:
+        for batch in engine.run(_tasks(sample)):
+            thumbnails |= {task.name: jpeg for task, jpeg in batch if isinstance(jpeg, bytes)}
     content = io.BytesIO()
-    sheet.save(content, "JPEG", quality=90)
+    _arrange(thumbnails).save(content, "JPEG", quality=90)
     write_file(path, content.getvalue())
 
 
-def _tasks(chosen: Sequence[tuple[InputPhoto, str]]) -> Iterator[Task]:
-    """What is to be drawn: each photograph with its record; those in archives with their bytes."""
+def _arrange(thumbnails: dict[str, bytes]) -> Image.Image:
+    """The sheet: thumbnails in rows, by name, each centered in its cell above its name."""
+    rows = max(-(-len(thumbnails) // COLUMNS), 1)
+    columns = max(min(len(thumbnails), COLUMNS), 1)
+    width, height = THUMBNAIL + GAP, THUMBNAIL + GAP + CAPTION
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, name in enumerate(sorted(thumbnails)):
+        row, column = divmod(place, COLUMNS)
+        x, y = GAP + column * width, GAP + row * height
+        with Image.open(io.BytesIO(thumbnails[name])) as picture:
+            left, top = (THUMBNAIL - picture.width) // 2, (THUMBNAIL - picture.height) // 2
+            sheet.paste(picture, (x + left, y + top))
+        draw.text((x, y + THUMBNAIL + 2), _caption(name), INK)
+    return sheet
+
+
+def _tasks(sample: Sequence[tuple[InputPhoto, str]]) -> Iterator[Task]:
+    """A thumbnail's task for each photograph and its record; photographs in archives are read."""
     archives: dict[str, dict[str, Task]] = {}
-    for photo, record in chosen:
+    for photo, record in sample:
         task = Task(-1, photo.name, photo.place, None, photo.size, photo.mtime, None, record)
         if photo.member is None:
             yield task
         else:
             archives.setdefault(photo.place, {})[photo.member] = task
-    for path, wanted in archives.items():
-        # What cannot be read any more is left out.
-        with contextlib.suppress(SourceError), open_archive(path) as archive:
-            for member in archive:
-                if member.name in wanted:
+    for path, tasks in archives.items():
+        # A photograph that can no longer be read is left out.
+        with contextlib.suppress(SourceError), open_archive(path) as members:
+            for member in members:
+                if member.name in tasks:
                     with contextlib.suppress(ReadError):
-                        yield wanted[member.name]._replace(content=member.read())
+                        yield tasks[member.name]._replace(content=member.read())
 
 
-def _short(name: str) -> str:
-    """The end of a name, as much as fits under a tile."""
-    text = name.encode("ascii", "replace").decode()
-    return text if len(text) <= 31 else "..." + text[-28:]
+def _caption(name: str) -> str:
+    """The end of a name, as much as fits under a thumbnail."""
+    text = display_name(name).encode("ascii", "replace").decode()
+    return text if len(text) <= CAPTION_LETTERS else "..." + text[3 - CAPTION_LETTERS :]

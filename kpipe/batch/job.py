@@ -1,126 +1,55 @@
-"""A job: what was found, what is done already, who does the rest, and the files that come of it."""
+"""A job: finds photographs, has an engine process those without a result, and keeps the results."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
-from kpipe import __version__
-from kpipe.batch.engines.local import Answer
-from kpipe.batch.journal import Done, Journal, Totals, Wanted
-from kpipe.batch.sources import (
+from kpipe.batch import exports
+from kpipe.batch.archives import open_archive
+from kpipe.batch.journal import Journal
+from kpipe.batch.layout import (
     ANNOTATED,
     CROPS,
+    ERRORS,
+    FILES,
     JOURNAL,
-    LISTS,
-    POINTS,
     SHEET,
     STATE,
-    STREAM,
-    Scan,
-    Selection,
-    open_archive,
+    SUMMARY,
+    annotated_name,
+    crop_name,
+    temporary_folder,
 )
+from kpipe.batch.sources import Scan, is_list
 from kpipe.batch.tables import GrowingTable
-from kpipe.batch.worker import Settings, Task, annotated_name, crop_name, temporary_folder, unread
-from kpipe.errors import BatchError, ReadError, SourceError
-from kpipe.formats import Record, load_format
-from kpipe.utils.files import display_name, write_file
-from kpipe.utils.resources import packaged
-
-SUMMARY, ERRORS = "summary.json", "errors.csv"
-FILES = {
-    "jsonl": "faces.jsonl",
-    "csv": "faces.csv",
-    "parquet": "faces.parquet",
-    "coco": "faces.json",
-    "pts": POINTS,
-}
-"""The file, or folder, of each format in the folder of results."""
+from kpipe.batch.types import (
+    Answer,
+    Engine,
+    InputPhoto,
+    JobOptions,
+    JobResult,
+    Pending,
+    PhotoResult,
+    Progress,
+    ResultKey,
+    Task,
+    Totals,
+)
+from kpipe.batch.worker import unread
+from kpipe.errors import BatchError, ReadError, SourceError, reason_of
+from kpipe.utils.files import display_name
 
 COMMIT_EVERY = 0.25
-"""Seconds of work that a crash can cost."""
+"""Seconds between two commits: the work that a crash can cost."""
+
 
 COMMIT_COUNT = 1000
-
-
-class Engine(Protocol):
-    """Whoever does the photographs; see `kpipe.batch.engines.local.LocalEngine.run`."""
-
-    def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]: ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        inputs: see `Scan`.
-        results: the folder of results.
-        settings: how photographs are done.
-        selection: which of the files found are wanted.
-        formats: of the results, keys of `FILES`.
-        compare: whether a photograph has changed is told by size and time, or by its content.
-        retry: do again what failed.
-        sheet: make a contact sheet.
-        shard: photographs in a Parquet file, 0 for all in one.
-    """
-
-    inputs: Sequence[str]
-    results: Path
-    settings: Settings
-    selection: Selection = field(default_factory=Selection)
-    formats: tuple[str, ...] = ("jsonl",)
-    compare: str = "time"
-    retry: bool = False
-    sheet: bool = False
-    shard: int = 0
-
-
-class News(NamedTuple):
-    """How far a job is.
-
-    Attributes:
-        photographs: how many there are.
-        done: how many are done, `kept` of them by earlier runs.
-        faces, errors: of all that are done.
-        problems: the reasons of the photographs that failed since the last news.
-    """
-
-    photographs: int
-    done: int
-    kept: int
-    faces: int
-    errors: int
-    problems: tuple[str, ...] = ()
-
-
-class Outcome(NamedTuple):
-    """What a job came to.
-
-    Attributes:
-        totals: over all photographs.
-        kept: how many were done by earlier runs.
-        seconds: that this run took.
-        complete: whether it was not stopped.
-        unreadable: folders, lists and archives that could not be read.
-        lost: what the formats could not hold, by format.
-    """
-
-    totals: Totals
-    kept: int
-    seconds: float
-    complete: bool
-    unreadable: int
-    lost: dict[str, dict[str, int]]
+"""Results that are committed at once even if less time has passed."""
 
 
 def _ignore(_: object) -> None:
@@ -128,90 +57,88 @@ def _ignore(_: object) -> None:
 
 
 def run(
-    plan: Plan,
+    options: JobOptions,
     engine: Callable[[], AbstractContextManager[Engine]],
     *,
-    say: Callable[[str], None] = _ignore,
-    problem: Callable[[str], None] = _ignore,
-    news: Callable[[News], None] = _ignore,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Outcome:
-    """Does a job, or what an earlier run has left of it.
+    notice: Callable[[str], None] = _ignore,
+    input_error: Callable[[str], None] = _ignore,
+    progress: Callable[[Progress], None] = _ignore,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> JobResult:
+    """Runs a job, or the rest of it that earlier runs have left.
 
     Args:
-        plan: what to do.
-        engine: started only if there is something to do.
-        say: told what the user should know.
-        problem: told of folders, lists and archives that cannot be read.
-        news: told of progress.
-        stopped: asked several times a second whether to stop; what is done stays done.
+        options: of the job.
+        engine: makes the engine; called only if a photograph has no valid result.
+        notice: called with each sentence for the user, for instance why work is repeated.
+        input_error: called with the name and the reason of each folder, list or archive that
+            cannot be read.
+        progress: called when results were committed.
+        stop_requested: asked several times a second; True ends the run and keeps its results.
 
     Raises:
-        BatchError: an input is not there, no worker starts, the results cannot be written or are
-            another program's.
-        FormatError: a file of results cannot be written.
+        SourceError: an input does not exist.
+        BatchError: no worker starts, the results cannot be written, or the folder is not of a job.
+        FormatError, WriteError: a file of results cannot be written.
+        ModelError: the file of a network cannot be read.
     """
     start = time.monotonic()
-    job = _Job(plan, say, problem, news, stopped)
-    try:
-        job.look()
-        # Stopped amid the looking, nothing is known of the rest: the results stay as they are.
-        seen = not stopped()
-        complete = seen and job.work(engine)
-        lost = job.finish(complete)
-        outcome = Outcome(
-            job.journal.totals(), job.kept, time.monotonic() - start, complete,
-            len(job.unreadable), lost,
-        )  # fmt: skip
-        if seen:
-            job.write_summary(outcome)
-        return outcome
-    finally:
-        job.close()
+    with _Job(options, notice, input_error, progress, stop_requested) as job:
+        job.scan()
+        # If scanning was interrupted, existing results are left untouched.
+        scanned = not stop_requested()
+        complete = scanned and job.work(engine)
+        lost = job.export() if complete else {}
+        result = job.result(time.monotonic() - start, complete, lost)
+        if scanned:
+            job.write_summary(result)
+        return result
 
 
 class _Job:
+    """One run of a job; the arguments are those of `run`."""
+
     def __init__(
         self,
-        plan: Plan,
-        say: Callable[[str], None],
-        problem: Callable[[str], None],
-        news: Callable[[News], None],
-        stopped: Callable[[], bool],
+        options: JobOptions,
+        notice: Callable[[str], None],
+        input_error: Callable[[str], None],
+        progress: Callable[[Progress], None],
+        stop_requested: Callable[[], bool],
     ) -> None:
-        self.plan = plan
-        self.say, self.problem, self.news, self.stopped = say, problem, news, stopped
-        self.unreadable: list[tuple[str, str]] = []
-        self.kept = 0
-        self._folder = plan.results
-        # What is wrong with the inputs is found before anything is made.
-        self._scan = Scan(plan.inputs, plan.selection, plan.results, self._cannot_read)
-        self._make_folder()
-        self._options = options_of(plan.settings)
-        settings = plan.settings
-        crops = f"{settings.crops} {settings.crop_size}" if settings.crops else None
-        drawn = None if settings.draw is None else ",".join(settings.draw)
-        self.journal = Journal(
-            self._folder / JOURNAL,
-            Wanted(self._options, drawn, crops),
-        )
-        try:
-            # The journal is ours alone now: what lies here was left by a run that was killed.
-            shutil.rmtree(temporary_folder(self._folder), ignore_errors=True)
-            temporary_folder(self._folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.journal.close()
-            raise self._cannot_write(error) from None
+        self._options = options
+        self._notice, self._input_error, self._progress = notice, input_error, progress
+        self._stop_requested = stop_requested
+        self._folder = options.results
+        self._unreadable: list[tuple[str, str]] = []
+        self._totals, self._kept = Totals(0, 0, 0, 0, 0), 0
         self._tables: list[GrowingTable] = []
+        # Wrong inputs are reported before anything is written.
+        self._scan = Scan(options.inputs, options.selection, options.results, self._cannot_read)
+        self._fingerprint = options.pipeline.fingerprint()
+        self._make_folder()
+        pictures = options.pictures
+        key = ResultKey(self._fingerprint, pictures.drawn_key, pictures.cropped_key)
+        self._journal = Journal(self._folder / JOURNAL, key)
+        try:
+            self._empty_temporary_folder()
+        except BaseException:
+            self._journal.close()
+            raise
 
-    def close(self) -> None:
+    def __enter__(self) -> _Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for table in self._tables:
             table.close()
-        self.journal.close()
+        self._journal.close()
+
+    # The results folder
 
     def _make_folder(self) -> None:
         state = self._folder / STATE
-        try:
+        with self._folder_errors():
             if not state.exists():
                 for name in (*FILES.values(), ANNOTATED, CROPS, SUMMARY, ERRORS, SHEET):
                     if (self._folder / name).exists():
@@ -220,299 +147,228 @@ class _Job:
                             "kpipe batch; choose another folder for the results"
                         )
             state.mkdir(parents=True, exist_ok=True)
+
+    def _empty_temporary_folder(self) -> None:
+        # The open journal excludes other jobs: files here were left by a run that was killed.
+        with self._folder_errors():
+            shutil.rmtree(temporary_folder(self._folder), ignore_errors=True)
+            temporary_folder(self._folder).mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def _folder_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise self._cannot_write(error) from None
+            name = display_name(self._folder)
+            raise BatchError(f"{name}: cannot be written ({reason_of(error)})") from None
 
-    def _cannot_write(self, error: OSError) -> BatchError:
-        return BatchError(
-            f"{display_name(self._folder)}: cannot be written ({error.strerror or error})"
-        )
+    # Scanning
 
-    def look(self) -> None:
-        """Finds the photographs, and which of them are done."""
-        plan, scan = self.plan, self._scan
-        twice = self.journal.look(self._until_stopped(scan))
-        self.journal.keep(plan.compare == "content", plan.retry)
-        if scan.left_aside:
-            self.say(f"left aside: {scan.left_aside} files that are no photographs or not wanted")
-        if twice:
-            self.say(f"named more than once, done once: {twice}")
-        count, changes = self.journal.differences()
-        if count:
-            self.say(f"doing {count} photographs again: {'; '.join(changes)}")
-        self._totals = self.journal.totals()
-        self.kept = self._totals.done
+    def scan(self) -> None:
+        """Finds the photographs, and which of them have a valid result."""
+        repeated = self._journal.add_found(self._until_stopped(self._scan))
+        self._journal.mark_valid(self._options.compare == "content", self._options.retry)
+        if self._scan.skipped:
+            self._notice(f"skipped {_count(self._scan.skipped, 'file')}: not an image, or excluded")
+        if repeated:
+            self._notice(f"named more than once, done once: {repeated}")
+        outdated, changes = self._journal.outdated()
+        if outdated:
+            photographs = _count(outdated, "photograph")
+            self._notice(f"doing {photographs} again: {'; '.join(changes)}")
+        self._totals = self._journal.totals()
+        self._kept = self._totals.done
 
-    def _until_stopped(self, items: Iterable[Any]) -> Iterator[Any]:
-        for number, item in enumerate(items):
-            if number % 100 == 0 and self.stopped():
+    def _until_stopped(self, photos: Iterable[InputPhoto]) -> Iterator[InputPhoto]:
+        for number, photo in enumerate(photos):
+            if number % 100 == 0 and self._stop_requested():
                 return
-            yield item
+            yield photo
 
     def _cannot_read(self, name: str, reason: str) -> None:
-        if (name, reason) in self.unreadable:
+        if (name, reason) in self._unreadable:
             return  # an archive is read twice
-        self.unreadable.append((name, reason))
-        self.problem(reason if display_name(name) in reason else f"{display_name(name)}: {reason}")
+        self._unreadable.append((name, reason))
+        shown = display_name(name)
+        self._input_error(reason if shown in reason else f"{shown}: {reason}")
+
+    # Working
 
     def work(self, engine: Callable[[], AbstractContextManager[Engine]]) -> bool:
-        """Does what is not done. Returns whether all is."""
+        """Processes the photographs without a result. Returns whether all have one then."""
         self._drop_gone()
         self._open_tables()
-        self._tell()
+        self._report()
         if self._totals.done == self._totals.photographs:
             return True
-        # If this run is killed, it says nothing false.
+        # A run that is killed must not leave the summary of an earlier one.
         self._remove(SUMMARY)
         with engine() as running:
             complete = self._consume(running.run(self._tasks()))
-        return complete and not self.stopped()
+        return complete and not self._stop_requested()
 
     def _consume(self, batches: Iterator[list[tuple[Task, Answer]]]) -> bool:
-        waiting: list[Done] = []
+        """Commits the engine's results as they come. Returns whether it was not stopped."""
+        waiting: list[PhotoResult] = []
         last = time.monotonic()
         try:
             for batch in batches:
-                waiting += [answer for _, answer in batch if isinstance(answer, Done)]
+                waiting += [answer for _, answer in batch if isinstance(answer, PhotoResult)]
                 now = time.monotonic()
                 if waiting and (now - last > COMMIT_EVERY or len(waiting) >= COMMIT_COUNT):
                     taken, waiting = waiting, []
                     self._commit(taken)
                     last = now
-                if self.stopped():
+                if self._stop_requested():
                     return False
             return True
         finally:
-            # Also on the way out with an error, if it can be had.
+            # An error of the engine must not cost the results that have come before it.
             self._commit(waiting)
 
-    def _commit(self, results: list[Done]) -> None:
+    def _commit(self, results: list[PhotoResult]) -> None:
         if not results:
             return
-        self.journal.add(results, self._remove_pictures)
-        lines = [self.journal.record(done.name) if done.same else done.record for done in results]
+        self._journal.add(results, self._remove_replaced)
+        records = [self._journal.record(r.name) if r.unchanged else r.record for r in results]
         for table in self._tables:
-            table.add(lines)
-        # Counted here: to ask the journal would take longer than the work.
-        problems = tuple(done.error for done in results if done.error is not None)
+            table.add(records)
+        # Counted here, because the journal would take longer to count than the work takes.
+        problems = tuple(r.error for r in results if r.error is not None)
         faces = [
-            len(json.loads(line)["faces"]) if done.same else done.faces
-            for done, line in zip(results, lines)
+            len(json.loads(record)["faces"]) if r.unchanged else r.faces
+            for r, record in zip(results, records)
         ]
-        counts = (0, len(results), sum(faces), faces.count(0) - len(problems), len(problems))
-        self._totals = Totals(*(a + b for a, b in zip(self._totals, counts)))
-        self._tell(problems)
+        added = Totals(
+            photographs=0,
+            done=len(results),
+            faces=sum(faces),
+            faceless=faces.count(0) - len(problems),
+            errors=len(problems),
+        )
+        self._totals = Totals(*(a + b for a, b in zip(self._totals, added)))
+        self._report(problems)
 
-    def _tell(self, problems: tuple[str, ...] = ()) -> None:
+    def _report(self, problems: tuple[str, ...] = ()) -> None:
         totals = self._totals
-        self.news(
-            News(totals.photographs, totals.done, self.kept, totals.faces, totals.errors, problems)
+        self._progress(
+            Progress(
+                totals.photographs, totals.done, self._kept, totals.faces, totals.errors, problems
+            )
         )
 
     def _tasks(self) -> Iterator[Task]:
-        for pending in self.journal.pending():
-            photo = pending.photo
-            yield Task(
-                pending.id, photo.name, photo.place, None, photo.size, photo.mtime, pending.digest
-            )
-        for archive in self.journal.archives():
+        for pending in self._journal.pending():
+            yield _task(pending)
+        for archive in self._journal.archives():
             yield from self._archive_tasks(archive)
 
     def _archive_tasks(self, path: str) -> Iterator[Task]:
-        # The parent reads: most archives can only be read from beginning to end.
-        wanted = self.journal.pending_members(path)
+        # The parent reads archives, because most can only be read from beginning to end.
+        pending = self._journal.pending_members(path)
         try:
-            with open_archive(path) as archive:
-                for member in archive:
-                    pending = wanted.pop(member.name, None)
-                    if pending is None:
+            with open_archive(path) as members:
+                for member in members:
+                    if member.name not in pending:
                         continue
-                    photo = pending.photo
-                    task = Task(
-                        pending.id, photo.name, path, b"", photo.size, photo.mtime, pending.digest
-                    )
+                    task = _task(pending.pop(member.name))
                     try:
                         yield task._replace(content=member.read())
                     except ReadError as error:
                         self._commit([unread(task, str(error))])
         except SourceError as error:
             self._cannot_read(path, str(error))
-        for pending in wanted.values():
-            task = Task(pending.id, pending.photo.name, path, b"", -1, 0, None)
-            reason = "cannot be taken from the archive any more"
-            self._commit([unread(task, reason)])
+        for rest in pending.values():
+            # No photograph has this size and time, so whatever comes back is new.
+            task = _task(rest)._replace(size=-1, mtime=0)
+            self._commit([unread(task, "cannot be taken from the archive any more")])
 
-    def _remove_pictures(self, done: Done, parts: str, faces: int) -> None:
-        """Pictures of an older result that the new one has not replaced."""
-        settings = self.plan.settings
-        if "drawn" in parts and (settings.draw is None or done.error is not None):
-            self._remove(annotated_name(done.name))
-        if "cropped" in parts:
-            first = done.faces if settings.crops is not None else 0
-            self._remove(*(crop_name(done.name, index) for index in range(first, faces)))
+    # Pictures of results that are replaced or gone
+
+    def _remove_replaced(self, result: PhotoResult, drawn: bool, crops: int) -> None:
+        """Removes the pictures of an older result that the new one has not overwritten."""
+        options = self._options.pictures
+        if drawn and (options.draw is None or result.error is not None):
+            self._remove(annotated_name(result.name))
+        kept = result.faces if options.crops is not None else 0
+        self._remove(*(crop_name(result.name, index) for index in range(kept, crops)))
 
     def _drop_gone(self) -> None:
-        """Takes away the pictures of photographs that are gone, not of those that were not asked
-        for this time.
+        """Removes the results with pictures of photographs that no longer exist.
 
-        Before the work: what is there now may be one of them under another name.
+        This comes before the work, because a new photograph may need the name of an old picture.
         """
-        if self.unreadable or not self._asked_for_again():
+        if self._unreadable or not self._asked_before():
             return
-        for name, faces in self.journal.drop_gone():
+        for name, faces in self._journal.drop_gone():
             self._remove(annotated_name(name), *(crop_name(name, k) for k in range(faces)))
 
-    def _asked_for_again(self) -> bool:
-        """Whether the last run that came to its end was to look at the same places."""
-        try:
-            last = json.loads((self._folder / SUMMARY).read_bytes())
-            same = all(last.get(name) == values for name, values in self._asked.items())
-        except (OSError, ValueError, AttributeError):
-            return False
+    def _asked_before(self) -> bool:
+        """Whether the last run that ended had the same inputs, so that a missing one is gone."""
         # A list may name others each time.
-        listed = any(given == STREAM or given.lower().endswith(LISTS) for given in self.plan.inputs)
-        return same and not listed
+        listed = any(map(is_list, self._options.inputs))
+        return not listed and exports.read_asked(self._folder) == self._asked
 
     @property
     def _asked(self) -> dict[str, list[str]]:
-        plan = self.plan
+        options = self._options
         parts = {
-            "inputs": plan.inputs,
-            "include": plan.selection.include,
-            "exclude": plan.selection.exclude,
+            "inputs": options.inputs,
+            "include": options.selection.include,
+            "exclude": options.selection.exclude,
         }
         return {name: [display_name(given) for given in values] for name, values in parts.items()}
 
-    def _remove(self, *pictures: str) -> None:
-        # What cannot be taken away stays.
-        for name in pictures:
+    def _remove(self, *names: str) -> None:
+        # A file that cannot be removed stays.
+        for name in names:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink()
 
+    # Files of results
+
     def _open_tables(self) -> None:
-        """The tables that grow with the job: made anew from the journal, then added to."""
-        folder = self._folder
-        tables = [GrowingTable(folder / ERRORS, "errors")]
-        tables += [
-            GrowingTable(folder / FILES[name], name)
-            for name in ("jsonl", "csv")
-            if name in self.plan.formats
-        ]
-        for table in tables:
-            table.begin(self.journal.records(), temporary_folder(folder))
-            self._tables.append(table)
-        for name, reason in self.unreadable:
+        """Starts the tables that grow with the job from the journal."""
+        files = {"errors": ERRORS, "jsonl": FILES["jsonl"], "csv": FILES["csv"]}
+        for kind, file in files.items():
+            if kind == "errors" or kind in self._options.formats:
+                table = GrowingTable(self._folder / file, kind)
+                table.begin(self._journal.records(), temporary_folder(self._folder))
+                self._tables.append(table)
+        for name, reason in self._unreadable:
             self._tables[0].add_row(name, reason)
 
-    def finish(self, complete: bool) -> dict[str, dict[str, int]]:
-        """Makes the files that are made in one go. Returns what they could not hold."""
-        if not complete:
-            return {}
+    def export(self) -> dict[str, dict[str, int]]:
+        """Writes the files that are made at the end. Returns what each format could not hold."""
+        options = self._options
         for name, file in FILES.items():
-            if name not in self.plan.formats and (self._folder / file).exists():
-                self.say(
+            if name not in options.formats and (self._folder / file).exists():
+                self._notice(
                     f"{file}: of an earlier run, as it was; --format {name} brings it up to date"
                 )
-        lost = {}
-        for name in self.plan.formats:
-            if name not in ("jsonl", "csv"):
-                lost[name] = self._export(name)
-        if self.plan.sheet:
+        lost = exports.export(self._journal, self._folder, options.formats, options.shard)
+        if options.sheet:
             from kpipe.batch.contact_sheet import write_sheet
 
-            write_sheet(self._folder / SHEET, self.journal, self.plan.settings)
+            write_sheet(self._folder / SHEET, self._journal, options.pipeline, options.pictures)
         return lost
 
-    def _export(self, name: str) -> dict[str, int]:
-        target = self._folder / FILES[name]
-        records = (json.loads(line) for line in self.journal.records())
-        if name == "pts" or (name == "parquet" and self.plan.shard):
-            # A folder is made anew beside the old one and takes its place.
-            fresh = temporary_folder(self._folder) / name
-            lost = self._write_folder(name, fresh, records)
-            try:
-                if target.is_dir():
-                    shutil.rmtree(target)
-                elif target.exists():
-                    target.unlink()
-                fresh.mkdir(parents=True, exist_ok=True)
-                fresh.replace(target)
-            except OSError as error:
-                raise self._cannot_write(error) from None
-            return lost
-        if target.is_dir():
-            shutil.rmtree(target)
-        return load_format(name).write(target, records)
+    def result(self, seconds: float, complete: bool, lost: dict[str, dict[str, int]]) -> JobResult:
+        totals = self._journal.totals()
+        return JobResult(totals, self._kept, seconds, complete, len(self._unreadable), lost)
 
-    def _write_folder(self, name: str, fresh: Path, records: Iterator[Record]) -> dict[str, int]:
-        if name == "pts":
-            return load_format(name).write(fresh, records)
-        shards = load_format(name)
-        for number, first in enumerate(records):
-            piece = _some(first, records, self.plan.shard)
-            shards.write(fresh / f"part-{number:05d}.parquet", piece)
-        return {}
-
-    def write_summary(self, outcome: Outcome) -> None:
-        """`summary.json`: counts, options, speed."""
-        totals = outcome.totals
-        now = totals.done - outcome.kept
-        summary = {
-            "kpipe": __version__,
-            "complete": outcome.complete and not outcome.unreadable,
-            **self._asked,
-            "photographs": totals.photographs,
-            "done": totals.done,
-            "faces": totals.faces,
-            "without_face": totals.faceless,
-            "errors": totals.errors,
-            "unreadable": [display_name(name) for name, _ in self.unreadable],
-            "done_by_this_run": now,
-            "seconds": round(outcome.seconds, 2),
-            "photographs_per_second": round(now / outcome.seconds, 2) if outcome.seconds else 0,
-            "options": self._options,
-        }
-        text = json.dumps(summary, indent=1) + "\n"
-        write_file(self._folder / SUMMARY, text.encode())
+    def write_summary(self, result: JobResult) -> None:
+        unreadable = [name for name, _ in self._unreadable]
+        exports.write_summary(self._folder, result, self._asked, unreadable, self._fingerprint)
 
 
-def _some(first: Record, rest: Iterator[Record], count: int) -> Iterator[Record]:
-    yield first
-    for _ in range(count - 1):
-        record = next(rest, None)
-        if record is None:
-            return
-        yield record
+def _task(pending: Pending) -> Task:
+    photo = pending.photo
+    content = None if photo.member is None else b""
+    return Task(
+        pending.id, photo.name, photo.place, content, photo.size, photo.mtime, pending.digest
+    )
 
 
-def options_of(settings: Settings) -> dict[str, object]:
-    """All that a record depends on besides the photograph.
-
-    Raises:
-        BatchError: a file of them cannot be read.
-    """
-    cascades = "OpenCV's"
-    models = sorted(packaged("models").glob("*.onnx"))
-    models += [Path(settings.model)] if settings.model is not None else []
-    models += [Path(settings.detector)] if settings.detector.endswith(".onnx") else []
-    if settings.cascades is not None:
-        cascades = _fingerprint(sorted(Path(settings.cascades).glob("*.xml")))
-    return {
-        "kpipe": __version__,
-        "model": _fingerprint(models),
-        "--detector": settings.detector,
-        "cascades": cascades,
-        "--min-score": settings.min_score,
-        "--min-face": settings.min_face,
-        "--tilt": settings.tilt,
-    }
-
-
-def _fingerprint(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    try:
-        for file in files:
-            digest.update(file.name.encode("utf-8", "surrogateescape") + file.read_bytes())
-    except OSError as error:
-        raise BatchError(f"{display_name(file)}: {error.strerror or error}") from None
-    return digest.hexdigest()[:16]
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,7 +1,7 @@
-"""What is done already: a database in the folder of results, the only truth about a job.
+"""The journal: a database in the results folder that holds every result of a job.
 
-A photograph's record is in it or not, nothing in between, however the job ended. The files that
-users read are made from it.
+However a job ends, a photograph's record is in the journal or it is not. The files that users read
+are made from the journal.
 """
 
 from __future__ import annotations
@@ -13,26 +13,35 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from kpipe.batch.sources import InputPhoto
+from kpipe.batch.types import InputPhoto, Pending, PhotoResult, ResultKey, Totals
 from kpipe.errors import BatchError
 from kpipe.utils.files import display_name
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS options (id INTEGER PRIMARY KEY, content TEXT UNIQUE NOT NULL);
 CREATE TABLE IF NOT EXISTS results (
-    name BLOB PRIMARY KEY,      -- as the file system has it: need not be valid text
+    name BLOB PRIMARY KEY,      -- the file system's bytes, which need not be valid text
     options INTEGER NOT NULL REFERENCES options,
-    drawn TEXT,                 -- what is drawn on the annotated picture, if there is one
-    cropped TEXT,               -- which crops were written, if any
+    drawn TEXT,                 -- parts drawn on the annotated picture, if there is one
+    cropped TEXT,               -- kind and size of the crops, if there are any
     size INTEGER, mtime INTEGER, digest BLOB,  -- of the photograph as it was read
     faces INTEGER NOT NULL,
     error TEXT,
-    again INTEGER NOT NULL,     -- whether the error may be gone next time
+    again INTEGER NOT NULL,     -- whether the next run tries again after this error
     record BLOB NOT NULL        -- the line of JSON, compressed
 );
 """
+"""The tables on disk. Folders begun with kpipe 0.1 have the same ones."""
+
+COLUMNS = {
+    "options": {"id", "content"},
+    "results": {
+        *("name", "options", "drawn", "cropped", "size", "mtime", "digest"),
+        *("faces", "error", "again", "record"),
+    },
+}
+"""The columns of the tables, to recognize a journal of another form."""
 
 FOUND = """
 CREATE TEMP TABLE found (
@@ -40,111 +49,76 @@ CREATE TEMP TABLE found (
     size INTEGER NOT NULL, mtime INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0
 )
 """
-"""What this run found. Temporary, so on disk outside the journal, and gone with the run."""
+"""The photographs that this run found. Temporary tables lie on disk outside the journal."""
+
+VALID = (
+    "options = :options AND (:drawn IS NULL OR drawn IS :drawn OR error IS NOT NULL) "
+    "AND (:cropped IS NULL OR cropped IS :cropped OR error IS NOT NULL)"
+)
+"""The condition on a result to have been made with the options and pictures of this run."""
+
+DAMAGED = "damaged; remove it to begin anew"
 
 CHUNK = 500
-
-
-class Pending(NamedTuple):
-    """A photograph that has to be done.
-
-    Attributes:
-        id: of its row among those found.
-        digest: of its content when it was last done with these options, or None.
-    """
-
-    id: int
-    photo: InputPhoto
-    digest: bytes | None
-
-
-class Done(NamedTuple):
-    """What came of a photograph.
-
-    Attributes:
-        id: of its row among those found.
-        name: of the photograph.
-        record: its line of JSON.
-        faces: how many.
-        error: why it failed, or None.
-        again: whether it may succeed in a later run, unchanged.
-        size, mtime, digest: of the photograph as it was read; None where it could not be.
-        same: it has not changed since its record was made, which stays; `record` is empty.
-    """
-
-    id: int
-    name: str
-    record: str
-    faces: int = 0
-    error: str | None = None
-    again: bool = False
-    size: int | None = None
-    mtime: int | None = None
-    digest: bytes | None = None
-    same: bool = False
-
-
-class Wanted(NamedTuple):
-    """What a result must have been made with to count.
-
-    Attributes:
-        options: all that the record depends on.
-        drawn: parts that are drawn on an annotated picture; None if none is wanted.
-        cropped: kind and size of the crops; None if none are wanted.
-    """
-
-    options: dict[str, object]
-    drawn: str | None
-    cropped: str | None
-
-
-class Totals(NamedTuple):
-    """Counts over all photographs found."""
-
-    photographs: int
-    done: int
-    faces: int
-    faceless: int
-    errors: int
+"""Pending photographs read at a time."""
 
 
 class Journal:
-    """The results of a folder, whoever made them and when.
+    """The results in a folder, from all runs of its job.
 
-    Only one process at a time can have it open.
+    One process at a time can open it.
 
     Args:
-        path: of the database; made if it is not there.
-        wanted: what results must have been made with.
+        path: of the database; created if it does not exist.
+        key: what a result must have been made with to be valid.
 
     Raises:
-        BatchError: it cannot be read or written, or another job has it open.
+        BatchError: the database cannot be read or written, is of another form, or another job has
+            it open.
     """
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    def __init__(self, path: Path, key: ResultKey) -> None:
         self._path = path
-        self._wanted = wanted
+        self._key = key
         with self._errors():
-            # Commits are ours, a second apart: each waits for the disk.
+            # Each commit waits for the disk: transactions are explicit, several a second at most.
             self._base = sqlite3.connect(path, timeout=1, isolation_level=None)
-            self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._base.execute("PRAGMA temp.cache_size = -32000")
-            self._base.execute("BEGIN EXCLUSIVE")
-            for statement in TABLES.split(";"):
-                self._base.execute(statement)
-            content = json.dumps(wanted.options, sort_keys=True)
-            self._base.execute("INSERT OR IGNORE INTO options (content) VALUES (?)", (content,))
-            row = self._base.execute("SELECT id FROM options WHERE content = ?", (content,))
-            (self._options,) = row.fetchone()
-            self._base.execute("COMMIT")
-            self._base.execute(FOUND)
+        try:
+            with self._errors():
+                self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
+                self._base.execute("PRAGMA temp.cache_size = -32000")
+                self._base.execute("BEGIN EXCLUSIVE")
+                for statement in TABLES.split(";"):
+                    self._base.execute(statement)
+                self._check_form()
+                self._options_id = self._intern(json.dumps(key.options, sort_keys=True))
+                self._base.execute("COMMIT")
+                self._base.execute(FOUND)
+        except BaseException:
+            self._base.close()
+            raise
+
+    def _check_form(self) -> None:
+        for table, columns in COLUMNS.items():
+            rows = self._base.execute(f"PRAGMA table_info({table})")
+            if {row[1] for row in rows} != columns:
+                raise self._error(
+                    "a journal of another version of kpipe; remove it to start over, or choose "
+                    "another folder for the results"
+                )
+
+    def _intern(self, content: str) -> int:
+        """The id of an options row, which is added if there is none."""
+        self._base.execute("INSERT OR IGNORE INTO options (content) VALUES (?)", (content,))
+        row = self._base.execute("SELECT id FROM options WHERE content = ?", (content,)).fetchone()
+        return int(row[0])
 
     def close(self) -> None:
         self._base.close()
 
-    def look(self, photos: Iterable[InputPhoto]) -> int:
-        """Takes in what is there to be done. Returns how many names came more than once."""
-        twice = 0
+    def add_found(self, photos: Iterable[InputPhoto]) -> int:
+        """Stores the photographs of this run. Returns how many had the name of an earlier one."""
+        repeated = 0
         rows = (
             (
                 os.fsencode(p.name),
@@ -163,37 +137,37 @@ class Journal:
                     "VALUES (?, ?, ?, ?, ?)",
                     row,
                 )
-                twice += 1 - added.rowcount
+                repeated += 1 - added.rowcount
             self._base.execute("COMMIT")
-        return twice
+        return repeated
 
-    def keep(self, content: bool = False, retry: bool = False) -> None:
-        """Marks the photographs whose result is still good.
+    def mark_valid(self, content: bool = False, retry: bool = False) -> None:
+        """Marks the photographs with a valid result as done.
 
         Args:
-            content: none is good before its content has been compared, but for errors, of which
-                often there is none to compare.
-            retry: errors do not count as results.
+            content: no result is valid before the content has been compared. Errors stay valid,
+                because a photograph that could not be read has no content to compare.
+            retry: errors are not valid.
         """
         with self._errors():
             self._base.execute(
                 f"""UPDATE found SET done = 1 WHERE EXISTS (
-                    SELECT 1 FROM results WHERE results.name = found.name AND {self._good}
+                    SELECT 1 FROM results WHERE results.name = found.name AND {VALID}
                     AND results.size = found.size AND results.mtime = found.mtime
                     AND NOT (error IS NOT NULL AND (again OR :retry))
                     AND NOT (error IS NULL AND :content))""",
                 {**self._parameters, "retry": retry, "content": content},
             )
 
-    def differences(self) -> tuple[int, list[str]]:
-        """How many results of what was found are outdated by other options, and which options.
+    def outdated(self) -> tuple[int, list[str]]:
+        """How many photographs have a result made with other options, and which options differ.
 
-        Each option as `name: before, now after`.
+        Each option is one string, `name: before, now after`.
         """
         with self._errors():
             row = self._base.execute(
                 f"""SELECT count(*), max(results.rowid) FROM results JOIN found USING (name)
-                WHERE NOT ({self._good})""",
+                WHERE NOT ({VALID})""",
                 self._parameters,
             ).fetchone()
             if not row[0]:
@@ -204,27 +178,27 @@ class Journal:
                 row[1:],
             ).fetchone()
         before = {**json.loads(content)}
-        after = {**self._wanted.options}
-        if self._wanted.drawn is not None:
-            before["annotated pictures"], after["annotated pictures"] = drawn, self._wanted.drawn
-        if self._wanted.cropped is not None:
-            before["crops"], after["crops"] = cropped, self._wanted.cropped
+        after = {**self._key.options}
+        if self._key.drawn is not None:
+            before["annotated pictures"], after["annotated pictures"] = drawn, self._key.drawn
+        if self._key.cropped is not None:
+            before["crops"], after["crops"] = cropped, self._key.cropped
         return row[0], [
-            f"{name}: {_said(before.get(name))}, now {_said(after.get(name))}"
+            f"{name}: {_or_none(before.get(name))}, now {_or_none(after.get(name))}"
             for name in sorted({*before, *after})
             if before.get(name) != after.get(name)
         ]
 
     def pending(self, archive: str | None = None) -> Iterator[Pending]:
-        """What is still to be done, by name: the files, or what lies in one archive."""
+        """The photographs without a valid result, by name: the files, or those of one archive."""
         where = "member IS NULL" if archive is None else "place = :archive"
         last: bytes = b""
         while True:
-            # By pieces, so that rows can be written meanwhile and memory stays small.
+            # In chunks, so that results can be written meanwhile and memory stays small.
             with self._errors():
                 rows = self._base.execute(
                     f"""SELECT found.id, found.name, place, member, found.size, found.mtime,
-                        CASE WHEN {self._good} AND error IS NULL THEN digest END
+                        CASE WHEN {VALID} AND error IS NULL THEN digest END
                     FROM found LEFT JOIN results USING (name)
                     WHERE NOT done AND {where} AND found.name > :last
                     ORDER BY found.name LIMIT {CHUNK}""",
@@ -241,64 +215,65 @@ class Journal:
             last = rows[-1][1]
 
     def pending_members(self, archive: str) -> dict[str, Pending]:
-        """What is still to be done in one archive, by its name there."""
+        """The photographs of one archive without a valid result, by their name in it."""
         return {str(p.photo.member): p for p in self.pending(archive)}
 
     def archives(self) -> list[str]:
-        """The archives with something to be done in them."""
+        """The archives that hold photographs without a valid result."""
         with self._errors():
             rows = self._base.execute(
                 "SELECT DISTINCT place FROM found WHERE NOT done AND member IS NOT NULL"
             ).fetchall()
         return [os.fsdecode(place) for (place,) in rows]
 
-    def add(self, results: Iterable[Done], replaced: Callable[[Done, str, int], None]) -> None:
-        """Takes in results: all of them or, if that fails, none.
+    def add(
+        self, results: Iterable[PhotoResult], replaced: Callable[[PhotoResult, bool, int], None]
+    ) -> None:
+        """Stores results: all of them or, if that fails, none.
 
         Args:
             results: in any order.
-            replaced: told of each result that takes an older one's place, what that one had drawn
-                and cropped ("" or both, with a comma) and its number of faces.
+            replaced: called with each result that replaces an older one, whether that one has an
+                annotated picture, and its number of crops.
         """
         with self._errors():
             self._base.execute("BEGIN")
             try:
-                for done in results:
-                    self._add(done, replaced)
+                for result in results:
+                    self._add(result, replaced)
                 self._base.execute("COMMIT")
             except BaseException:
                 if self._base.in_transaction:
                     self._base.execute("ROLLBACK")
                 raise
 
-    def _add(self, done: Done, replaced: Callable[[Done, str, int], None]) -> None:
-        name = os.fsencode(done.name)
-        self._base.execute("UPDATE found SET done = 1 WHERE id = ?", (done.id,))
-        if done.same:
+    def _add(self, result: PhotoResult, replaced: Callable[[PhotoResult, bool, int], None]) -> None:
+        name = os.fsencode(result.name)
+        self._base.execute("UPDATE found SET done = 1 WHERE id = ?", (result.id,))
+        if result.unchanged:
             self._base.execute(
                 "UPDATE results SET size = ?, mtime = ? WHERE name = ?",
-                (_storable(done.size), _storable(done.mtime), name),
+                (_storable(result.size), _storable(result.mtime), name),
             )
             return
         old = self._base.execute(
             "SELECT drawn, cropped, faces FROM results WHERE name = ?", (name,)
         ).fetchone()
-        if old is not None and (old[0] or old[1]):
-            parts = ",".join(part for part, had in zip(("drawn", "cropped"), old) if had)
-            replaced(done, parts, old[2])
+        if old is not None:
+            drawn, cropped, faces = old
+            replaced(result, bool(drawn), faces if cropped else 0)
         self._base.execute(
             "INSERT OR REPLACE INTO results (name, options, drawn, cropped, size, mtime, digest, "
             "faces, error, again, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                name, self._options, self._wanted.drawn, self._wanted.cropped,
-                _storable(done.size), _storable(done.mtime), done.digest, done.faces, done.error,
-                done.again,
-                zlib.compress(done.record.encode(), 1),
+                name, self._options_id, self._key.drawn, self._key.cropped,
+                _storable(result.size), _storable(result.mtime), result.digest, result.faces,
+                result.error, result.retry, zlib.compress(result.record.encode(), 1),
             ),
         )  # fmt: skip
 
     def records(self) -> Iterator[str]:
-        """The line of JSON of each photograph found and done, by name."""
+        """The line of JSON of each photograph of this run that is done, by name."""
         with self._errors():
             rows = self._base.execute(
                 "SELECT record FROM found JOIN results USING (name) WHERE done ORDER BY found.name"
@@ -307,7 +282,7 @@ class Journal:
                 yield zlib.decompress(record).decode()
 
     def drop_gone(self) -> list[tuple[str, int]]:
-        """Forgets the results, with pictures, of photographs that were not found.
+        """Deletes the results with pictures whose photographs this run has not found.
 
         Returns:
             Their names and numbers of faces.
@@ -319,7 +294,7 @@ class Journal:
         return [(os.fsdecode(name), faces) for name, faces in rows]
 
     def record(self, name: str) -> str:
-        """The line of JSON of one photograph that is done."""
+        """The line of JSON of one photograph with a result."""
         with self._errors():
             row = self._base.execute(
                 "SELECT record FROM results WHERE name = ?", (os.fsencode(name),)
@@ -327,7 +302,7 @@ class Journal:
         return zlib.decompress(row[0]).decode()
 
     def sample(self, count: int) -> list[tuple[InputPhoto, str]]:
-        """Some photographs with faces, spread evenly over all names, and their records."""
+        """At most `count` photographs with faces, spread evenly over all names, with records."""
         with self._errors():
             ids = self._base.execute(
                 "SELECT found.id FROM found JOIN results USING (name) "
@@ -337,8 +312,8 @@ class Journal:
                 "SELECT count(*) FROM found JOIN results USING (name) WHERE done AND faces > 0"
             ).fetchone()[0]
             step = max(total / count, 1)
-            wanted = {round(k * step) for k in range(count)}
-            chosen = [id_ for place, (id_,) in enumerate(ids) if place in wanted]
+            places = {round(k * step) for k in range(count)}
+            chosen = [id_ for place, (id_,) in enumerate(ids) if place in places]
             rows = [
                 self._base.execute(
                     "SELECT name, place, member, found.size, found.mtime, record "
@@ -350,6 +325,7 @@ class Journal:
         return [(_photo(*photo), zlib.decompress(record).decode()) for *photo, record in rows]
 
     def totals(self) -> Totals:
+        """Counts over the photographs of this run."""
         with self._errors():
             row = self._base.execute(
                 "SELECT count(*), total(done), total(done * faces), "
@@ -359,35 +335,34 @@ class Journal:
         return Totals(*(int(value or 0) for value in row))
 
     @property
-    def _good(self) -> str:
-        return (
-            "options = :options AND (:drawn IS NULL OR drawn IS :drawn OR error IS NOT NULL) "
-            "AND (:cropped IS NULL OR cropped IS :cropped OR error IS NOT NULL)"
-        )
-
-    @property
     def _parameters(self) -> dict[str, object]:
+        """The values in `VALID`."""
         return {
-            "options": self._options,
-            "drawn": self._wanted.drawn,
-            "cropped": self._wanted.cropped,
+            "options": self._options_id,
+            "drawn": self._key.drawn,
+            "cropped": self._key.cropped,
         }
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except zlib.error:
+            raise self._error(DAMAGED) from None
         except sqlite3.Error as error:
-            name, reason = display_name(self._path), str(error)
+            reason = str(error)
             if "locked" in reason:
                 reason = "another job is writing to this folder; wait for it or choose another"
             elif "not a database" in reason or "malformed" in reason:
-                reason = "damaged; remove it to begin anew"
+                reason = DAMAGED
             elif "full" in reason or "disk I/O" in reason:
                 reason = f"cannot be written ({reason}); make room and run the same command again"
             elif "readonly" in reason or "unable to open" in reason:
                 reason = f"cannot be written ({reason})"
-            raise BatchError(f"{name}: {reason}") from None
+            raise self._error(reason) from None
+
+    def _error(self, reason: str) -> BatchError:
+        return BatchError(f"{display_name(self._path)}: {reason}")
 
 
 def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> InputPhoto:
@@ -396,9 +371,9 @@ def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: in
 
 
 def _storable(number: int | None) -> int | None:
-    """A whole number that SQLite can hold: files may be dated to any year."""
+    """The nearest whole number that SQLite can hold: the time of a file may be any."""
     return None if number is None else max(min(number, 2**63 - 1), -(2**63))
 
 
-def _said(value: object) -> str:
+def _or_none(value: object) -> str:
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Photographs at addresses - `s3://`, `gs://`, `https://`, whatever fsspec knows."""
+"""Photographs at addresses - `s3://`, `gs://`, `https://`, whatever fsspec reads."""
 
 from __future__ import annotations
 
@@ -6,49 +6,57 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from kpipe.errors import ReadError, SourceError
+from kpipe.errors import ReadError, SourceError, reason_of
 
 
-def find(address: str) -> Iterator[tuple[str, str, int, int]]:
-    """The files below an address: path inside it, address, size (-1 if unknown) and time.
+def is_address(text: str) -> bool:
+    """Whether this is `s3://…`, `https://…` and the like, not a path."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme.replace("+", "").isalnum()
 
-    An address that is one file gives that file, with an empty path.
+
+def list_files(address: str) -> Iterator[tuple[str, str, int, int]]:
+    """The files below an address.
+
+    Yields:
+        Path inside the address (empty if the address is itself a file), address, size (bytes, -1
+        if unknown) and time of the last change (nanoseconds, 0 if unknown).
 
     Raises:
         SourceError: fsspec or the package for this kind of address is not installed.
-        OSError: the place cannot be listed.
+        OSError: the storage cannot be listed.
     """
     system, path = _system(address)
     try:
         if system.isfile(path):
-            yield "", address, *_stamp(system.info(path))
+            yield "", address, *_size_and_time(system.info(path))
             return
-        # Folder by folder: all at once would hold all names in memory.
+        # Folder by folder: one listing of everything would hold all names in memory.
         for folder, _, files in system.walk(path, detail=True):
             for details in files.values():
                 full = details["name"]
                 inside = full[len(path) :].lstrip("/") if full.startswith(path) else full
                 place = system.unstrip_protocol(full) if folder else full
-                yield inside, place, *_stamp(details)
+                yield inside, place, *_size_and_time(details)
     except OSError:
         raise
-    except Exception as error:  # each kind of storage has its own
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from None
+    except Exception as error:  # each kind of storage raises its own
+        raise OSError(reason_of(error)) from None
 
 
-def read(address: str) -> bytes:
+def download(address: str) -> bytes:
     """The bytes at an address.
 
     Raises:
-        ReadError: they cannot be had.
+        ReadError: the storage does not deliver them.
     """
     try:
         system, path = _system(address)
         content: bytes = system.cat_file(path)
     except FileNotFoundError:
         raise ReadError("no such file") from None
-    except Exception as error:  # each kind of storage has its own
-        raise ReadError(" ".join(str(error).split()) or type(error).__name__) from None
+    except Exception as error:  # each kind of storage raises its own
+        raise ReadError(reason_of(error)) from None
     return content
 
 
@@ -67,7 +75,7 @@ def _system(address: str) -> tuple[Any, str]:
     return system, path
 
 
-def _stamp(details: dict[str, Any]) -> tuple[int, int]:
+def _size_and_time(details: dict[str, Any]) -> tuple[int, int]:
     size = details.get("size")
     changed = details.get("LastModified") or details.get("mtime") or details.get("updated")
     if isinstance(changed, str):

@@ -1,4 +1,4 @@
-"""Tables that grow while a job runs."""
+"""Text files of results that grow while a job runs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kpipe.errors import BatchError
+from kpipe.errors import BatchError, reason_of
 from kpipe.formats.csv import header, line, rows_of_record
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import display_name
 
 
 class GrowingTable:
-    """A text file of lines, never with half a line at its end, as long as that can be helped.
+    """A text file that grows by whole lines. If a write fails, the half line is cut off again.
 
     Args:
         path: of the file.
-        kind: `jsonl`, `csv` or `errors`.
+        kind: a key of `KINDS`.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -28,11 +28,14 @@ class GrowingTable:
         self._descriptor: int | None = None
 
     def begin(self, records: Iterable[str], temporary: Path) -> None:
-        """Writes what there is already in place of what the file held.
+        """Replaces the file by one with these records, and opens it for more.
 
         Args:
             records: lines of JSON.
-            temporary: a folder on the same disk.
+            temporary: a folder on the same disk, where the file is completed first.
+
+        Raises:
+            BatchError: it cannot be written.
         """
         fresh = temporary / self._path.name
         with self._errors():
@@ -44,10 +47,15 @@ class GrowingTable:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def add(self, records: Iterable[str]) -> None:
-        """Adds lines of JSON."""
+        """Adds records, given as lines of JSON.
+
+        Raises:
+            BatchError: they cannot be written.
+        """
         self._append("".join(map(self._lines, records)))
 
     def add_row(self, *cells: str) -> None:
+        """Adds one row of a table."""
         self._append(line(cells))
 
     def _append(self, text: str) -> None:
@@ -60,7 +68,7 @@ class GrowingTable:
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                # The journal has it all; the file is made anew by the next run.
+                # The journal has all records: the next run makes the file anew.
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, before)
                 raise
@@ -76,8 +84,8 @@ class GrowingTable:
             yield
         except OSError as error:
             raise BatchError(
-                f"{display_name(self._path)}: cannot be written ({error.strerror or error}); the "
-                "same command goes on when it can"
+                f"{display_name(self._path)}: cannot be written ({reason_of(error)}); the same "
+                "command goes on when it can"
             ) from None
 
 
@@ -94,7 +102,7 @@ def _csv_rows(record: str) -> str:
 
 
 def _error_row(record: str) -> str:
-    # Most records are no errors, and large.
+    # Most records are large and no errors: a search is quicker than parsing them.
     if '"error": ' not in record:
         return ""
     values = json.loads(record)
@@ -106,4 +114,4 @@ KINDS: dict[str, tuple[str, Callable[[str], str]]] = {
     "csv": (header(IBUG68), _csv_rows),
     "errors": (line(("image", "reason")), _error_row),
 }
-"""The first line of each kind of table, and what a record adds to it."""
+"""By kind: the first line of the file, and the function from a record to the text it adds."""

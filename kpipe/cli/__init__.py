@@ -1,7 +1,7 @@
 """The command line: one module a command, each thin: parse, call, report.
 
-Results go to standard output, talk to standard error. Exit codes: 0 done, 1 some input could not be
-used, 2 wrong usage, 130 stopped by Ctrl-C.
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 some
+input could not be used or some result not be written, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -64,7 +67,7 @@ def _stop(*_: object) -> None:
 
 def main() -> None:
     """The program `kpipe`."""
-    # Pillow's warnings on large or odd pictures: what matters of them comes as an error line.
+    # Pillow warns of large or odd pictures; those that cannot be used get an error line anyway.
     warnings.simplefilter("ignore")
     # The command line library turns KeyboardInterrupt into exit code 1; this passes through it.
     signal.signal(signal.SIGINT, _stop)
@@ -73,11 +76,11 @@ def main() -> None:
     except _Stopped:
         sys.exit(_say("stopped", 130))
     except BrokenPipeError:
-        # Whoever read our output has left; there is no one to tell.
+        # The reader of standard output has closed it: there is no one to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        # Ours to report: standard output that is full or closed.
+        # Standard output is full or closed.
         sys.exit(_say(f"cannot write the results: {error.strerror or error}", 1))
     except ImportError as error:
         sys.exit(_say(str(error), 2))

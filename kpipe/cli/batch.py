@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kpipe.cli.options import DetectorsMinFace, Model, Tilt
+from kpipe.cli.options import DetectorsMinFace, Model, Tilt, one_of
+from kpipe.cli.signals import interruptible
 from kpipe.errors import KpipeError
 
 if TYPE_CHECKING:
-    from kpipe.batch.job import Engine, News, Outcome
-    from kpipe.batch.worker import Settings
+    from kpipe.batch.types import Engine, JobOptions, JobResult, Progress
 
 SHOWN_PROBLEMS = 20
-"""Reasons printed; all are in errors.csv."""
+"""Reasons printed; errors.csv has them all."""
+
+RAY_SHARD = 100_000
+"""Photographs in one Parquet file of a job on a cluster."""
 
 
 def batch(
@@ -48,7 +51,11 @@ def batch(
     ] = "boxes,lines,points",
     crops: Annotated[
         str | None,
-        typer.Option(metavar="square|aligned", help="Write each face as a picture of its own."),
+        typer.Option(
+            metavar="square|aligned",
+            callback=one_of("square", "aligned"),
+            help="Write each face as a picture of its own.",
+        ),
     ] = None,
     crop_size: Annotated[int, typer.Option(min=8, max=4096, help="Its side, pixels.")] = 224,
     sheet: Annotated[
@@ -63,7 +70,11 @@ def batch(
     ] = None,
     check: Annotated[
         str,
-        typer.Option(metavar="time|content", help="What tells whether a photograph has changed."),
+        typer.Option(
+            metavar="time|content",
+            callback=one_of("time", "content"),
+            help="What tells whether a photograph has changed.",
+        ),
     ] = "time",
     retry: Annotated[bool, typer.Option("--retry", help="Do again what failed.")] = False,
     workers: Annotated[
@@ -79,7 +90,12 @@ def batch(
         ),
     ] = 4.0,
     engine: Annotated[
-        str, typer.Option(metavar="local|ray", help="This machine, or a Ray cluster.")
+        str,
+        typer.Option(
+            metavar="local|ray",
+            callback=one_of("local", "ray"),
+            help="This machine, or a Ray cluster.",
+        ),
     ] = "local",
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Of the cluster; without it a local one.")
@@ -104,72 +120,38 @@ def batch(
     Stopped or killed at any moment, the same command goes on where it was; run again, it does what
     is new or has changed. Exit code 1 if a photograph failed: errors.csv has the reasons.
     """
-    from kpipe.batch.job import FILES, Plan, run
-    from kpipe.batch.sources import Selection
-    from kpipe.batch.worker import Settings
-    from kpipe.cli.console import error, say
-    from kpipe.errors import SourceError
-    from kpipe.utils.files import display_name
+    from kpipe.batch.types import JobOptions, PictureOptions, Selection
+    from kpipe.options import PipelineOptions
 
-    formats = _formats(format_ or ("jsonl" if engine == "local" else "parquet"), FILES)
-    for value, choices, option in (
-        (tilt, ("any", "upright"), "--tilt"),
-        (crops, (None, "square", "aligned"), "--crops"),
-        (check, ("time", "content"), "--check"),
-        (engine, ("local", "ray"), "--engine"),
-    ):
-        if value not in choices:
-            names = " or ".join(choice for choice in choices if choice)
-            raise typer.BadParameter(f"choose {names}", param_hint=option)
-    settings = Settings(
-        results=str(output.absolute()),
-        model=None if model is None else str(model.absolute()),
-        detector=detector if detector in ("proposals", "haar") else str(Path(detector).absolute()),
-        cascades=None if cascades is None else str(cascades.absolute()),
-        min_score=min_score,
-        min_face=min_face,
-        tilt=tilt,
-        draw=_parts(draw) if render else None,
-        crops=crops,
-        crop_size=crop_size,
-    )
-    plan = Plan(
+    try:
+        pipeline = PipelineOptions(
+            detector=str(Path(detector).absolute()) if detector.endswith(".onnx") else detector,
+            cascades=None if cascades is None else str(cascades.absolute()),
+            model=None if model is None else str(model.absolute()),
+            min_score=min_score,
+            min_face=min_face,
+            tilt=tilt,
+        )
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
+    options = JobOptions(
         inputs,
         output,
-        settings,
+        pipeline,
+        PictureOptions(str(output.absolute()), _parts(draw) if render else None, crops, crop_size),
         Selection(tuple(include or ()), tuple(exclude or ())),
-        formats,
+        _formats(format_ or ("jsonl" if engine == "local" else "parquet")),
         check,
         retry,
         sheet,
-        shard=100_000 if engine == "ray" else 0,
+        shard=RAY_SHARD if engine == "ray" else 0,
     )
-    limit = round(memory * 2**30) or None
-    start = _engine(engine, settings, workers or cores(), time_limit, limit, ray_address)
-    with _stop_request() as stopped, _progress(quiet) as news:
-        try:
-            outcome = run(
-                plan,
-                start,
-                say=(lambda _: None) if quiet else say,
-                problem=error,
-                news=news,
-                stopped=stopped,
-            )
-        except SourceError as problem:
-            error(str(problem))
-            raise typer.Exit(2) from None
-        except KpipeError as problem:
-            error(str(problem))
-            raise typer.Exit(1) from None
-    if not outcome.complete:
-        done, photographs = outcome.totals.done, outcome.totals.photographs
-        error(f"stopped with {done} of {photographs} done; the same command goes on from here")
-        raise typer.Exit(130)
-    if not quiet:
-        _report(outcome, display_name(output))
-    if outcome.totals.errors or outcome.unreadable:
-        raise typer.Exit(1)
+    limits = (time_limit, round(memory * 2**30) or None)
+    if engine == "ray":
+        start = _ray_engine(options, ray_address, limits)
+    else:
+        start = _local_engine(options, workers or cores(), limits)
+    _report(_run(options, start, quiet), output, quiet)
 
 
 def cores() -> int:
@@ -179,20 +161,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _formats(text: str, known: dict[str, str]) -> tuple[str, ...]:
+def _formats(text: str) -> tuple[str, ...]:
+    from kpipe.batch.layout import FILES
     from kpipe.cli.extras import require
 
     names = tuple(dict.fromkeys(name for name in text.split(",") if name))
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"choose from {', '.join(known)}", param_hint="--format")
+    if not set(names) <= set(FILES):
+        raise typer.BadParameter(f"choose from {', '.join(FILES)}", param_hint="--format")
     if "parquet" in names:
         require("batch", "pyarrow")
     return names
 
 
 def _parts(draw: str) -> tuple[str, ...]:
-    from kpipe.rendering.draw import Style
+    from kpipe.structures.style import Style
 
     try:
         return Style(tuple(part for part in draw.split(",") if part)).draw
@@ -200,98 +182,111 @@ def _parts(draw: str) -> tuple[str, ...]:
         raise typer.BadParameter(str(problem), param_hint="--draw") from None
 
 
-def _engine(
-    name: str,
-    settings: Settings,
-    workers: int,
-    time_limit: float,
-    memory: int | None,
-    address: str | None,
-) -> Callable[[], AbstractContextManager[Engine]]:
-    if name == "ray":
-        from kpipe.cli.extras import require
+StartEngine = Callable[[], "AbstractContextManager[Engine]"]
 
-        require("ray", "ray", "pyarrow", "fsspec")
-        from kpipe.batch.engines.ray_data import RayEngine
 
-        return partial(RayEngine, settings, address, time_limit, memory)
+def _local_engine(
+    options: JobOptions, workers: int, limits: tuple[float, int | None]
+) -> StartEngine:
     from kpipe.batch.engines.local import LocalEngine
 
-    return partial(LocalEngine, settings, workers, time_limit, memory)
+    return partial(LocalEngine, options.pipeline, options.pictures, workers, *limits)
+
+
+def _ray_engine(
+    options: JobOptions, address: str | None, limits: tuple[float, int | None]
+) -> StartEngine:
+    from kpipe.cli.extras import require
+
+    require("ray", "ray", "pyarrow", "fsspec")
+    from kpipe.batch.engines.ray_data import RayEngine
+
+    return partial(RayEngine, options.pipeline, options.pictures, address, *limits)
+
+
+def _run(options: JobOptions, start: StartEngine, quiet: bool) -> JobResult:
+    """Runs the job with progress on the terminal; an error ends the program with its one line."""
+    from kpipe.batch.job import run
+    from kpipe.cli.console import error, say
+    from kpipe.errors import SourceError
+
+    with interruptible(signal.SIGTERM) as stop_requested, _progress_bar(quiet) as progress:
+        try:
+            return run(
+                options,
+                start,
+                notice=(lambda _: None) if quiet else say,
+                input_error=error,
+                progress=progress,
+                stop_requested=stop_requested,
+            )
+        except KpipeError as problem:
+            error(str(problem))
+            raise typer.Exit(2 if isinstance(problem, SourceError) else 1) from None
 
 
 @contextmanager
-def _stop_request() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, or a request to end, stops the job between two photographs; a second one at once."""
-    asked: list[int] = []
-    before: dict[int, Any] = {}
-
-    def ask(number: int, _: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        before[number] = signal.signal(number, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[News], None]]:
-    """A bar where someone is there to see it; the reasons of errors in any case."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
+def _progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar if standard error is a terminal; the first reasons of failed photographs always."""
+    from rich import progress as rich
 
     from kpipe.cli.console import console, error
 
     columns = (
-        TextColumn("photographs"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeLeft(), TextColumn("{task.fields[found]}"),
+        rich.TextColumn("photographs"), rich.BarColumn(), rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[rate]}"), rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[counts]}"),
     )  # fmt: skip
     disable = quiet or not console.is_terminal
     start = time.monotonic()
     problems = 0
-    with Progress(*columns, console=console, transient=True, disable=disable) as progress:
-        task = progress.add_task("", total=None, rate="", found="looking")
+    with rich.Progress(*columns, console=console, transient=True, disable=disable) as bar:
+        task = bar.add_task("", total=None, rate="", counts="scanning")
 
-        def tell(news: News) -> None:
+        def show(progress: Progress) -> None:
             nonlocal problems
-            rate = (news.done - news.kept) / max(time.monotonic() - start, 1e-3)
-            found = f"{news.faces} faces" + (f", {news.errors} errors" if news.errors else "")
-            progress.update(
+            rate = (progress.done - progress.kept) / max(time.monotonic() - start, 1e-3)
+            errors = f", {progress.errors} errors" if progress.errors else ""
+            bar.update(
                 task,
-                total=news.photographs,
-                completed=news.done,
+                total=progress.photographs,
+                completed=progress.done,
                 rate=f"{rate:.1f}/s",
-                found=found,
+                counts=f"{progress.faces} faces{errors}",
             )
-            for reason in news.problems:
+            for reason in progress.problems:
                 if problems < SHOWN_PROBLEMS:
                     error(reason)
                 problems += 1
 
-        yield tell
+        yield show
     if problems > SHOWN_PROBLEMS:
         error(f"and {problems - SHOWN_PROBLEMS} more errors, all in errors.csv")
 
 
-def _report(outcome: Outcome, folder: str) -> None:
-    from kpipe.cli.console import say
+def _report(result: JobResult, output: Path, quiet: bool) -> None:
+    """Says what the job did and sets the exit code."""
+    from kpipe.cli.console import error, say
+    from kpipe.utils.files import display_name
 
-    totals = outcome.totals
-    now = totals.done - outcome.kept
-    counts = f"{totals.photographs} photographs, {totals.faces} faces"
-    counts += f", {totals.faceless} photographs without a face, {totals.errors} errors"
-    speed = f"{now} done now"
-    if now:
-        speed += f" in {outcome.seconds:.1f} s ({now / outcome.seconds:.1f}/s)"
-    say(f"{counts}; {speed}")
-    for name, lost in outcome.lost.items():
-        if lost:
-            dropped = ", ".join(f"{count} {what}" for what, count in lost.items())
-            say(f"{name} holds none of these: {dropped}")
-    say(f"results in {folder}")
+    totals = result.totals
+    if not result.complete:
+        error(
+            f"stopped with {totals.done} of {totals.photographs} done; the same command goes on "
+            "from here"
+        )
+        raise typer.Exit(130)
+    if not quiet:
+        now = totals.done - result.kept
+        rate = f" in {result.seconds:.1f} s ({now / result.seconds:.1f}/s)" if now else ""
+        say(
+            f"{totals.photographs} photographs, {totals.faces} faces, {totals.faceless} "
+            f"photographs without a face, {totals.errors} errors; {now} done now{rate}"
+        )
+        for name, lost in result.lost.items():
+            if lost:
+                dropped = ", ".join(f"{count} {what}" for what, count in lost.items())
+                say(f"{name} holds none of these: {dropped}")
+        say(f"results in {display_name(output)}")
+    if totals.errors or result.unreadable:
+        raise typer.Exit(1)

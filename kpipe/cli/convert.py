@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from kpipe.errors import KpipeError
+from kpipe.errors import FormatError, KpipeError
 
 NAMES = "jsonl|csv|parquet|coco|dlib|pts"
+"""The formats of `kpipe.formats.FORMATS`, which is slow to import for a line of help."""
 
 
 def convert(
@@ -26,16 +27,19 @@ def convert(
         ),
     ],
     from_: Annotated[
-        str | None, typer.Option("--from", metavar=NAMES, help="Format, if not by the name.")
+        str | None,
+        typer.Option("--from", metavar=NAMES, help="Format of FROM, if its ending does not say."),
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar=NAMES, help="Likewise of TO.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar=NAMES, help="Format of TO, if its ending does not say.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace TO if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
 ) -> None:
     """Convert results between formats, and say what the new one cannot hold."""
     from kpipe.cli.console import error, say
     from kpipe.cli.extras import require
-    from kpipe.formats import FORMATS, FormatError, Record, format_of, load_format
+    from kpipe.formats import FORMATS, Record, format_of, load_format
     from kpipe.utils.files import display_name
 
     for value, option in ((from_, "--from"), (to, "--to")):
@@ -53,19 +57,9 @@ def convert(
         names = from_ or format_of(source), to or format_of(target, new=True)
         if "parquet" in names:
             require("batch", "pyarrow")
-        if not source.exists():
-            raise FormatError(f"{display_name(source)}: no such file or folder")
-        if os.path.realpath(source) == os.path.realpath(target):
-            raise FormatError(f"{display_name(target)}: is what is read; name another file")
-        if target.is_file() and names[1] == "pts":
-            raise FormatError(f"{display_name(target)}: is a file; .pts files need a folder")
-        if target.is_dir() and names[1] != "pts":
-            raise FormatError(f"{display_name(target)}: is a folder; name a file in it")
-        occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
-        if occupied and not force:
-            raise FormatError(f"{display_name(target)}: exists; --force replaces it")
-        read, write = (load_format(name) for name in names)
-        lost = write.write(target, map(counted, read.read(source)))
+        _check_paths(source, target, to_folder=names[1] == "pts", force=force)
+        reader, writer = (load_format(name) for name in names)
+        lost = writer.write(target, map(counted, reader.read(source)))
     except KpipeError as problem:
         error(str(problem))
         raise typer.Exit(1) from None
@@ -73,3 +67,23 @@ def convert(
         for what, number in lost.items():
             say(f"dropped, {names[1]} cannot hold it: {number} {what}")
         say(f"written: {display_name(target)} ({count} photographs, {faces} faces)")
+
+
+def _check_paths(source: Path, target: Path, *, to_folder: bool, force: bool) -> None:
+    """Whether the source is there and the target may be written.
+
+    Raises:
+        FormatError: if not.
+    """
+    from kpipe.utils.files import display_name
+
+    if not source.exists():
+        raise FormatError(f"{display_name(source)}: no such file or folder")
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise FormatError(f"{display_name(target)}: is what is read; name another file")
+    if target.is_file() and to_folder:
+        raise FormatError(f"{display_name(target)}: is a file; .pts files need a folder")
+    if target.is_dir() and not to_folder:
+        raise FormatError(f"{display_name(target)}: is a folder; name a file in it")
+    if not force and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+        raise FormatError(f"{display_name(target)}: exists; --force replaces it")

@@ -1,14 +1,15 @@
-"""`kpipe evaluate`: how far off the points are, and which faces are found, on labelled data."""
+"""`kpipe evaluate`: landmark errors, and recall and precision of detection, on labelled data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kpipe.cli.options import Model
+from kpipe.cli.options import Model, checked, text
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
@@ -39,8 +40,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Photographs without faces: how many are seen in them; with DATA also how well "
-            "the face score tells the two apart.",
+            help="Photographs without faces: counts the false faces; with DATA also measures how "
+            "well the face score separates the two.",
         ),
     ] = None,
     model: Model = None,
@@ -62,14 +63,14 @@ def evaluate(
         ),
     ] = 0.0,
     turn: Annotated[
-        float, typer.Option(metavar="DEGREES", help="Turn the photographs of DATA clockwise first.")
+        float, typer.Option(metavar="DEGREES", help="First turn the photographs of DATA clockwise.")
     ] = 0.0,
     face_size: Annotated[
         float,
         typer.Option(
             metavar="PIXELS",
             min=4.0,
-            help="Reduce the photographs of DATA first until the face's box is so large.",
+            help="First reduce the photographs of DATA until the face's box has this side.",
         ),
     ] = float("inf"),
     cut: Annotated[
@@ -78,16 +79,18 @@ def evaluate(
             metavar="SHARE",
             min=0.0,
             max=0.9,
-            help="Cut off so much of the faces of DATA by the picture's left edge first.",
+            help="First cut this share of each face of DATA off by the picture's left edge.",
         ),
     ] = 0.0,
-    jitters: Annotated[int, typer.Option(min=1, help="Random boxes a face.")] = 3,
+    jitters: Annotated[int, typer.Option(min=1, help="Random boxes for each face.")] = 3,
     per_point: Annotated[
-        bool, typer.Option("--per-point", help="Also the error of each of the 68 points.")
+        bool, typer.Option("--per-point", help="Also print the error of each of the 68 points.")
     ] = False,
     by_group: Annotated[
         bool,
-        typer.Option("--groups", help="Also by head pose, open mouth, brightness and size."),
+        typer.Option(
+            "--groups", help="Also print errors by head pose, open mouth, brightness and size."
+        ),
     ] = False,
     report: Annotated[
         Path | None,
@@ -95,35 +98,24 @@ def evaluate(
     ] = None,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
+        typer.Option("--skip-bad", help="Skip faces that cannot be used, and count them."),
     ] = False,
 ) -> None:
-    """Measure on labelled data: the points with our detector and given the true box; the faces
-    found and missed; the face score.
+    """Measure on labelled data: landmark errors, end to end and given the true box; recall and
+    precision of detection; how well the face score separates faces from others.
     """
     from kpipe.cli.console import error, say
     from kpipe.datasets import read_samples
-    from kpipe.detectors.registry import make_detector
     from kpipe.evaluation.perturbation import Perturbation
-    from kpipe.networks.landmarker import Landmarker
-    from kpipe.pipeline import Pipeline
+    from kpipe.options import PipelineOptions
 
     if not data and detection is None and negatives is None:
         raise typer.BadParameter("nothing to measure on: give DATA, --detection or --negatives")
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    landmarker = Landmarker(model)
-    try:
-        pipeline = Pipeline(make_detector(detector), landmarker)
-    except ValueError as wrong:
-        raise typer.BadParameter(str(wrong)) from None
-    open_pipeline = Pipeline(
-        pipeline.detector,
-        landmarker,
-        coarse=pipeline.coarse,
-        classifier=pipeline.classifier,
-        min_score=0.1,
-    )
+    options = PipelineOptions(detector=detector, model=text(model))
+    pipeline = checked("--detector", options.build)
+    open_pipeline = replace(options, min_score=0.1).build()
     samples = [sample for part in data or [] for sample in read_samples(part, on_bad)]
     if samples:
         perturbation = Perturbation(turn, face_size, cut)
@@ -132,7 +124,7 @@ def evaluate(
         _detection(detection, open_pipeline, min_face_px, report, on_bad)
     if negatives is not None:
         _negatives(negatives, open_pipeline, samples, on_bad)
-    # One that is needed twice is missed twice.
+    # A picture that is read twice fails twice.
     problems = dict.fromkeys(map(str, skipped))
     for problem in problems:
         error(problem)

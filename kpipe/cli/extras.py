@@ -1,4 +1,4 @@
-"""Commands that need more than the basic installation."""
+"""Packages that only some commands need, installed as extras."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 
 def require(extra: str, *packages: str) -> None:
-    """Stops with one line if a package of an extra is not installed."""
+    """Ends the program with one line and exit code 2 if a package of an extra is missing."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         typer.echo(

@@ -1,4 +1,4 @@
-"""Ctrl-C."""
+"""Signals that end a run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only asks to stop, so that files can be finished; a second one stops at once."""
-    asked: list[int] = []
+def interruptible(*more: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Makes the first Ctrl-C a request to stop, so that files can be finished.
 
-    def ask(*_: object) -> None:
-        asked.append(1)
-        signal.signal(signal.SIGINT, before)
+    A second one stops the run at once, as Ctrl-C does outside of this context.
 
-    before = signal.signal(signal.SIGINT, ask)
+    Args:
+        more: signals besides SIGINT that mean the same.
+
+    Yields:
+        A function that returns whether a signal has come.
+    """
+    requested: list[int] = []
+
+    def request(number: int, _: object) -> None:
+        requested.append(number)
+        for each in before:
+            signal.signal(each, before[signal.SIGINT])
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, *more)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(requested)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

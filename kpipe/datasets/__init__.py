@@ -1,4 +1,4 @@
-"""Labelled faces from the formats that their users have, one module a format."""
+"""Labeled faces of the formats that face data sets are published in, one module a format."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from pathlib import Path
 from kpipe.datasets import coco, dlib, pts, wflw, ytf
 from kpipe.datasets.samples import Sample, held_out
 from kpipe.errors import DatasetError
+from kpipe.utils.files import display_name
 
 __all__ = ["DatasetError", "Sample", "held_out", "read_samples"]
 
 
 def read_samples(data: Path, on_bad: Callable[[DatasetError], None] | None = None) -> list[Sample]:
-    """The labelled faces of a data set.
+    """The labeled faces of a data set.
 
     Args:
         data: a folder of pictures and `.pts` files, a YouTube Faces keypoint CSV, dlib's XML,
             WFLW's text or COCO's JSON; or a folder that holds such folders and CSVs.
-        on_bad: called with each face that cannot be used, which is then left out.
+        on_bad: called with the error of each face that cannot be used, which is then left out.
 
     Raises:
-        DatasetError: nothing usable there; or, without `on_bad`, the first unusable face.
+        DatasetError: the data set cannot be read or has no usable face; or, without `on_bad`, a
+            face cannot be used.
     """
     samples = []
-    for load in _faces(data):
+    for load in _loaders(data):
         try:
             samples.append(load())
         except DatasetError as error:
@@ -33,15 +35,16 @@ def read_samples(data: Path, on_bad: Callable[[DatasetError], None] | None = Non
                 raise
             on_bad(error)
     if not samples:
-        raise DatasetError(f"{data}: no usable face in it")
+        raise DatasetError(f"{display_name(data)}: no usable face in it")
     return samples
 
 
-def _faces(data: Path) -> Iterator[Callable[[], Sample]]:
+def _loaders(data: Path) -> Iterator[Callable[[], Sample]]:
+    """One function a face, which returns its sample or raises the face's own DatasetError."""
     if not data.exists():
-        raise DatasetError(f"{data}: no such file or folder")
+        raise DatasetError(f"{display_name(data)}: no such file or folder")
     if data.is_file():
-        yield from _faces_of_table(data)
+        yield from _loaders_of_file(data)
         return
     if pts.is_pts_folder(data):
         for picture in pts.pictures_in(data):
@@ -50,25 +53,26 @@ def _faces(data: Path) -> Iterator[Callable[[], Sample]]:
     tables = sorted(data.glob("*.csv"))
     folders = sorted(f for f in data.iterdir() if f.is_dir() and pts.is_pts_folder(f))
     if not tables and not folders:
-        raise DatasetError(f"{data}: no .pts files and no keypoint CSV in it")
+        raise DatasetError(f"{display_name(data)}: no .pts files and no keypoint CSV in it")
     for part in (*folders, *tables):
-        yield from _faces(part)
+        yield from _loaders(part)
 
 
-def _faces_of_table(table: Path) -> Iterator[Callable[[], Sample]]:
-    if ytf.is_ytf_csv(table):
+def _loaders_of_file(table: Path) -> Iterator[Callable[[], Sample]]:
+    suffix = table.suffix.lower()
+    if suffix == ".csv":
         for line, row in ytf.rows(table):
             yield partial(ytf.sample_of, table, line, row)
-    elif dlib.is_dlib_xml(table):
+    elif suffix == ".xml":
         for picture, box in dlib.boxes(table):
             yield partial(dlib.sample_of, table, picture, box)
-    elif wflw.is_wflw_text(table):
+    elif suffix == ".txt":
         for line, words in wflw.lines(table):
             yield partial(wflw.sample_of, table, line, words)
-    elif coco.is_coco(table):
-        for name, record in coco.faces(table):
-            yield partial(coco.sample_of, table, name, record)
+    elif suffix == ".json":
+        for name, annotation in coco.faces(table):
+            yield partial(coco.sample_of, table, name, annotation)
     else:
         raise DatasetError(
-            f"{table}: not a format of labelled faces known here (csv, xml, txt, json)"
+            f"{display_name(table)}: not a format of labeled faces (.csv, .xml, .txt, .json)"
         )

@@ -1,7 +1,6 @@
 """WFLW's text lists: 98 points, the face's box, six attributes and the picture's name on a line.
 
-Wu et al., "Look at Boundary" (CVPR 2018). The 68 points are those of the 98 that mean the same:
-every second one of the jaw, the upper edge of the brows, and the eyelids without their middles.
+Wu et al., "Look at Boundary" (CVPR 2018). Pixels are counted from 0.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 
 from kpipe.datasets.samples import Sample, checked_points
 from kpipe.errors import DatasetError
+from kpipe.utils.files import display_name
 
 COLUMNS = 98 * 2 + 4 + 6 + 1
 
@@ -25,37 +25,52 @@ TO_IBUG68 = (
     *(68, 69, 71, 72, 73, 75),
     *range(76, 96),
 )
-
-
-def is_wflw_text(path: Path) -> bool:
-    return path.suffix.lower() == ".txt"
+"""Indices of the 68 points among the 98 that mean the same: every second point of the jaw, the
+upper edge of the brows, the eyelids without their middles.
+"""
 
 
 def lines(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines with their numbers, from 1."""
+    """The words of each line that is not empty, with the line's number from 1.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
     try:
         with table.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line.split()
     except OSError as error:
-        raise DatasetError(f"{table}: {error.strerror or error}") from None
+        raise DatasetError(f"{display_name(table)}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise DatasetError(f"{table}: not a text file") from None
+        raise DatasetError(f"{display_name(table)}: not a text file") from None
 
 
 def picture_of(table: Path, name: str) -> Path:
-    """Pictures lie beside the list, or in a `WFLW_images` beside it or further up."""
+    """The picture of this name: beside the list, or in `WFLW_images` there or up to three folders
+    higher.
+
+    Raises:
+        DatasetError: it is in none of these.
+    """
     folders = [table.parent, *(p / "WFLW_images" for p in (table.parent, *table.parents[1:4]))]
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise DatasetError(f"{table}: no picture {name} beside it or in a folder WFLW_images")
+    raise DatasetError(
+        f"{display_name(table)}: no picture {display_name(name)} beside it or in a folder "
+        "WFLW_images"
+    )
 
 
 def sample_of(table: Path, number: int, words: list[str]) -> Sample:
-    """The labelled face of one line."""
-    where = f"{table}, line {number}"
+    """The sample of one line.
+
+    Raises:
+        DatasetError: the line is not one of WFLW's, or there is no picture.
+    """
+    where = f"{display_name(table)}, line {number}"
     if len(words) != COLUMNS:
         raise DatasetError(f"{where}: {len(words)} columns, {COLUMNS} expected")
     try:

@@ -1,4 +1,8 @@
-"""The YouTube Faces keypoint CSV: the file name, then x0,y0 … x67,y67, 0-based."""
+"""The YouTube Faces keypoint CSV: the picture's name, then x0, y0 … x67, y67 (pixels, from 0).
+
+Wolf et al., "Face Recognition in Unconstrained Videos with Matched Background Similarity" (CVPR
+2011): the frames are from its videos.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,23 @@ from pathlib import Path
 
 from kpipe.datasets.samples import Sample, checked_points
 from kpipe.errors import DatasetError
+from kpipe.utils.files import display_name
 
 SUFFIX = "_frames_keypoints.csv"
 
 
-def is_ytf_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
-
-
 def picture_folder(table: Path) -> Path:
-    """Where the frames of `NAME_frames_keypoints.csv` lie: the folder NAME beside it."""
+    """The folder of the frames: NAME beside `NAME_frames_keypoints.csv`, or the CSV's own."""
     folder = table.with_name(table.name.removesuffix(SUFFIX))
     return folder if table.name.endswith(SUFFIX) and folder.is_dir() else table.parent
 
 
 def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV with their line numbers, the header left out."""
+    """The rows of the CSV with their line numbers, without the header.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not CSV.
+    """
     try:
         with table.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -32,19 +37,22 @@ def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
             for row in reader:
                 yield reader.line_num, row
     except OSError as error:
-        raise DatasetError(f"{table}: {error.strerror or error}") from None
+        raise DatasetError(f"{display_name(table)}: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: not a CSV file ({error})") from None
+        raise DatasetError(f"{display_name(table)}: not a CSV file ({error})") from None
 
 
 def sample_of(table: Path, line: int, row: list[str]) -> Sample:
-    """The labelled face of one row."""
-    where = f"{table}, line {line}"
+    """The sample of one row; its group is the person, George_W_Bush of George_W_Bush_42.jpg.
+
+    Raises:
+        DatasetError: the row does not hold 68 points, or there is no picture.
+    """
+    where = f"{display_name(table)}, line {line}"
     if len(row) != 1 + 2 * 68:
         raise DatasetError(f"{where}: {len(row)} columns, 137 expected")
     points = checked_points(row[1:], where)
     picture = picture_folder(table) / row[0]
     if not picture.exists():
-        raise DatasetError(f"{where}: no picture {picture}")
-    # George_W_Bush_42.jpg: the person is what must not be parted.
+        raise DatasetError(f"{where}: no picture {display_name(picture)}")
     return Sample(picture, points, "ytf", re.sub(r"_\d+$", "", Path(row[0]).stem))

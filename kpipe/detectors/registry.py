@@ -8,10 +8,8 @@ from kpipe.detectors.face_size import COARSE_MIN_FACE
 from kpipe.detectors.haar import LEANING, LYING, UPRIGHT, HaarDetector
 from kpipe.detectors.proposals import MIN_FACE, ProposalDetector
 from kpipe.detectors.yunet import YuNetDetector
+from kpipe.structures.defaults import TILTS as TILTS
 from kpipe.structures.detections import Detector
-
-TILTS = {"any": 180.0, "upright": 45.0}
-"""Largest roll of a reported head (degrees), by the name of the option: `Pipeline.max_roll`."""
 
 
 def make_detector(

@@ -14,8 +14,7 @@ import numpy as np
 
 from kpipe.detectors.haar import FRONTAL_DEFAULT, load_cascade
 from kpipe.media.images import encode, read_image
-from kpipe.networks.landmarker import Landmarker
-from kpipe.pipeline import Pipeline
+from kpipe.options import PipelineOptions
 from kpipe.preprocessing.crops import to_gray
 from kpipe.utils.opencv import cv2
 
@@ -63,8 +62,9 @@ def bench(photo: Path, model: Path | None = None, threads: int = 1, runs: int = 
     cv2.setNumThreads(threads)
     image = read_image(photo)
     gray = to_gray(image)
-    landmarker = Landmarker(model, threads)
-    pipeline = Pipeline(landmarker=landmarker, threads=threads)
+    options = PipelineOptions(model=None if model is None else str(model), threads=threads)
+    pipeline = options.build()
+    landmarker = pipeline.landmarker
     jpeg = encode(cv2.resize(image, VGA, interpolation=cv2.INTER_AREA).astype(np.uint8), ".jpg")
     stock = load_cascade(FRONTAL_DEFAULT)
     candidates = pipeline.detector(gray)

@@ -1,54 +1,62 @@
-"""Boxes of faces that another program found: COCO's JSON, or CSV with a line a box."""
+"""Boxes of faces that another program detected: COCO's JSON, or CSV with one line a box.
+
+This module stands above the formats: it reads COCO through `kpipe.formats.coco`.
+"""
 
 from __future__ import annotations
 
 import csv
-import itertools
-import json
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.errors import BoxesError
+from kpipe.errors import BoxesError, FormatError
+from kpipe.formats import coco
+from kpipe.formats.records import reading
+from kpipe.utils.files import display_name
 
 COLUMNS = ("image", "x0", "y0", "x1", "y1")
+"""The columns that a CSV must have; others are ignored."""
 
 
 def read_boxes(path: Path) -> dict[str, NDArray[np.float64]]:
-    """The boxes (n, 4) x0, y0, x1, y1 of each picture, by the picture's name in the file.
+    """The boxes of each picture, by the picture's name in the file.
 
     Args:
-        path: COCO's JSON (`images`, `annotations` with `bbox`), or CSV whose header names at least
-            image, x0, y0, x1 and y1; a line without numbers is a picture without a face.
+        path: COCO's JSON (`.json`: `images`, `annotations` with `bbox`), or CSV whose header has
+            `COLUMNS`. A line without coordinates is a picture without a face.
+
+    Returns:
+        (n, 4) float64 x0, y0, x1, y1 (pixels) of each picture.
 
     Raises:
-        BoxesError: it cannot be read, or a box is none.
+        BoxesError: the file cannot be read, or a box is not one.
     """
-    try:
-        content = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise BoxesError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise BoxesError(f"{path}: not a text file") from None
-    rows = _coco(path, content) if path.suffix.lower() == ".json" else _table(path, content)
     boxes: dict[str, list[list[float]]] = {}
-    for where, name, box in rows:
-        each = boxes.setdefault(name, [])
-        if box is None:
-            continue
-        if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
-            raise BoxesError(f"{path}, {where}: not a box with x0 < x1 and y0 < y1")
-        each.append(box)
+    try:
+        for row in _coco_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
+            each = boxes.setdefault(row.image, [])
+            if row.box is None:
+                continue
+            x0, y0, x1, y1 = row.box
+            if not (np.isfinite(row.box).all() and x1 > x0 and y1 > y0):
+                where = f"{display_name(path)}, {row.where}"
+                raise BoxesError(f"{where}: not a box with x0 < x1 and y0 < y1")
+            each.append(row.box)
+    except FormatError as error:
+        raise BoxesError(str(error)) from None
     return {name: np.array(each, np.float64).reshape(-1, 4) for name, each in boxes.items()}
 
 
 class GivenBoxes:
-    """The boxes of each photograph of a job, whichever way its path is written.
+    """Boxes by photograph, whether its path is written relative or absolute, here or in the file.
 
     Args:
-        boxes: of `read_boxes`.
+        boxes: as `read_boxes` returns them.
     """
 
     def __init__(self, boxes: Mapping[str, NDArray[np.float64]]) -> None:
@@ -58,17 +66,16 @@ class GivenBoxes:
             self._names.setdefault(Path(name).name, []).append(name)
 
     def of(self, photo: str) -> NDArray[np.float64] | None:
-        """Those of the picture whose name has most of a photograph's path, from the end.
+        """The boxes of the picture that shares most of a photograph's path, from its end.
 
         Returns:
-            (n, 4), or None if no picture there has that name.
+            (n, 4) float64, or None if no picture in the file has the photograph's file name.
 
         Raises:
-            BoxesError: several could be it.
+            BoxesError: several pictures share equally much.
         """
-        wanted = Path(photo).parts[::-1]
         shared = {
-            name: _alike(Path(name).parts[::-1], wanted)
+            name: _shared_parts(Path(name), Path(photo))
             for name in self._names.get(Path(photo).name, ())
         }
         if not shared:
@@ -76,47 +83,64 @@ class GivenBoxes:
         most = max(shared.values())
         first, *others = (name for name, count in shared.items() if count == most)
         if others:
-            raise BoxesError(f"{photo}: may be {first} or {others[0]} in the file of boxes")
+            raise BoxesError(
+                f"{display_name(photo)}: may be {display_name(first)} or "
+                f"{display_name(others[0])} in the file of boxes"
+            )
         return self._boxes[first]
 
 
-def _alike(ones: Sequence[str], others: Sequence[str]) -> int:
-    """How many parts are the same, from the first on."""
-    pairs = zip(ones, others)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _shared_parts(a: Path, b: Path) -> int:
+    """The number of equal parts of two paths, counted from their ends."""
+    count = 0
+    for one, other in zip(reversed(a.parts), reversed(b.parts)):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
-Row = tuple[str, str, list[float] | None]
-"""Where it stands, the picture's name, and a box, or None for a picture that has none."""
+class _Row(NamedTuple):
+    """A line of the file: its place, the picture's name, x0, y0, x1, y1 or None for no face."""
+
+    where: str
+    image: str
+    box: list[float] | None
 
 
-def _coco(path: Path, content: str) -> list[Row]:
-    rows: list[Row] = []
-    try:
-        table = json.loads(content)
-        names = {image["id"]: str(image["file_name"]) for image in table["images"]}
-        rows += [("images", name, None) for name in names.values()]
-        for index, record in enumerate(table["annotations"]):
-            x, y, width, height = (float(value) for value in record["bbox"])
-            name = names[record["image_id"]]
-            rows.append((f"annotation {index + 1}", name, [x, y, x + width, y + height]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BoxesError(f"{path}: not COCO's JSON ({type(error).__name__}: {error})") from None
-    return rows
-
-
-def _table(path: Path, content: str) -> list[Row]:
-    reader = csv.DictReader(content.splitlines())
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if missing:
-        raise BoxesError(f"{path}: no column {', '.join(missing)} in its first line")
-    rows: list[Row] = []
-    for record in reader:
-        where = f"line {reader.line_num}"
-        numbers = [record[name] for name in COLUMNS[1:]]
+def _coco_rows(path: Path) -> Iterator[_Row]:
+    document = coco.load(path)
+    for image in document.images.values():
+        yield _Row("images", image["file_name"], None)
+    for number, annotation in enumerate(document.annotations, 1):
+        where = f"annotation {number}"
         try:
-            box = None if numbers == [""] * 4 else [float(value) for value in numbers]
-            rows.append((where, record["image"], box))
-        except (TypeError, ValueError):
-            raise BoxesError(f"{path}, {where}: a coordinate is not a number") from None
-    return rows
+            box = [float(value) for value in coco.corners(annotation)]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise FormatError(
+                f"{display_name(path)}, {where}: `bbox` is not x, y, width, height"
+            ) from None
+        yield _Row(where, document.name_of(annotation), box)
+
+
+def _csv_rows(path: Path) -> Iterator[_Row]:
+    with reading(path, "rb") as stream:
+        content = stream.read()
+    try:
+        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
+        if missing:
+            raise FormatError(f"{display_name(path)}: no column {', '.join(missing)} in line 1")
+        for record in table:
+            where = f"line {table.line_num}"
+            numbers = [record[name] for name in COLUMNS[1:]]
+            try:
+                box = None if numbers == [""] * 4 else [float(value) for value in numbers]
+            except (TypeError, ValueError):
+                message = f"{display_name(path)}, {where}: a coordinate is not a number"
+                raise FormatError(message) from None
+            yield _Row(where, record["image"], box)
+    except UnicodeDecodeError:
+        raise FormatError(f"{display_name(path)}: not a text file") from None
+    except csv.Error as error:
+        raise FormatError(f"{display_name(path)}: not a CSV file ({error})") from None

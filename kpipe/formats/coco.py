@@ -1,5 +1,8 @@
-"""COCO keypoints: one JSON document. What COCO has no place for stands in fields of our own, which
-other readers pass over.
+"""COCO keypoints: one JSON document of `images`, `annotations` and `categories`.
+
+Lin et al., "Microsoft COCO" (ECCV 2014). Values without a place in COCO (score, sigma, pose, the
+reason of a failure …) stand under kpipe's own keys, which other readers ignore. COCO-WholeBody (Jin
+et al., ECCV 2020) is read, too: it has the points of a person's face as `face_kpts`.
 """
 
 from __future__ import annotations
@@ -8,14 +11,14 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kpipe.errors import FormatError
 from kpipe.formats.records import (
     FACE_PARTS,
     FRAME_PARTS,
-    SCHEMES,
     Record,
+    checked_record,
     face_record,
     photo_record,
     reading,
@@ -25,67 +28,144 @@ from kpipe.formats.records import (
 from kpipe.structures.schemes import IBUG68, Scheme
 from kpipe.utils.files import atomic_file, display_name
 
-SEEN = 2
-"""COCO's visibility of a point that is labelled and visible."""
+VISIBLE = 2
+"""COCO's visibility flag of a point that is labeled and visible; 0 is a point without a label."""
 
 
-def read(path: Path) -> Iterator[Record]:
+class Document(NamedTuple):
+    """The parts of a COCO file.
+
+    Attributes:
+        images: by `id`, each with a `file_name` (text).
+        annotations: each with the `image_id` of one of the images.
+    """
+
+    images: dict[Any, dict[str, Any]]
+    annotations: list[dict[str, Any]]
+
+    def name_of(self, annotation: dict[str, Any]) -> str:
+        """The file name of an annotation's image."""
+        name: str = self.images[annotation["image_id"]]["file_name"]
+        return name
+
+
+def load(path: Path) -> Document:
+    """Reads a file of any COCO annotations: boxes, keypoints or both.
+
+    Raises:
+        FormatError: it cannot be read, or is not COCO's JSON.
+    """
     with reading(path, "rb") as stream:
         content = stream.read()
     try:
         document = json.loads(content)
-        faces: dict[Any, list[dict[str, Any]]] = {}
-        for annotation in document["annotations"]:
-            if (points := _points(annotation)) is not None:
-                face = _face(annotation, points)
-                faces.setdefault(annotation["image_id"], []).append(face)
+        images = {}
         for image in document["images"]:
-            found = faces.get(image["id"], [])
-            scheme = image.get("scheme") or (
-                scheme_of(len(found[0]["points"]), image["file_name"]) if found else IBUG68
-            )
-            yield photo_record(
-                image["file_name"],
-                image.get("width"),
-                image.get("height"),
-                found,
-                image.get("error"),
-                scheme.name if isinstance(scheme, Scheme) else scheme,
-                **{name: image.get(name) for name in FRAME_PARTS},
-            )
-    except FormatError as error:
-        raise FormatError(f"{display_name(path)}, {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if image["id"] in images:
+                raise ValueError(f"two images have the id {image['id']}")
+            images[image["id"]] = {**image, "file_name": str(image["file_name"])}
+        annotations = list(document["annotations"])
+        for number, annotation in enumerate(annotations, 1):
+            if annotation["image_id"] not in images:
+                raise ValueError(f"annotation {number} is of no image in the file")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise FormatError(f"{display_name(path)}: not COCO's JSON ({reason})") from None
+    return Document(images, annotations)
 
 
-def _points(annotation: dict[str, Any]) -> list[list[float]] | None:
-    # COCO-WholeBody describes whole persons: its `keypoints` are joints, not a face's points.
+def face_keypoints(annotation: dict[str, Any]) -> Any | None:
+    """The keypoints of an annotation's face: x, y (pixels), visibility, x, y … as in the file.
+
+    None if the annotation has no keypoints of a face. In COCO-WholeBody `keypoints` are the joints
+    of a whole person.
+    """
     if "face_valid" in annotation:
-        values = annotation["face_kpts"] if annotation["face_valid"] else None
-    else:
-        values = annotation.get("keypoints")
-    return values and [list(values[k : k + 2]) for k in range(0, len(values), 3)]
+        return annotation.get("face_kpts") if annotation["face_valid"] else None
+    return None if annotation.get("num_keypoints") == 0 else annotation.get("keypoints")
 
 
-def _face(annotation: dict[str, Any], points: list[list[float]]) -> dict[str, Any]:
-    box = None
-    if "face_valid" not in annotation and "bbox" in annotation:
-        x, y, width, height = annotation["bbox"]
-        # The sum of two decimal fractions is off in the last binary place.
-        box = [x, y, round(x + width, 6), round(y + height, 6)]
+def corners(annotation: dict[str, Any]) -> list[float]:
+    """x0, y0, x1, y1 (pixels) of an annotation's `bbox`, which is x, y, width, height.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it has none, or not of four numbers.
+    """
+    x, y, width, height = annotation["bbox"]
+    # The sum of two decimal fractions is off in the last binary place.
+    return [x, y, round(x + width, 6), round(y + height, 6)]
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of a file, one an image; annotations without a face's keypoints are left out.
+
+    Raises:
+        FormatError: the file cannot be read, or is not COCO's JSON of faces.
+    """
+    document = load(path)
+    faces: dict[Any, list[dict[str, Any]]] = {key: [] for key in document.images}
+    for number, annotation in enumerate(document.annotations, 1):
+        values = face_keypoints(annotation)
+        if values is None:
+            continue
+        try:
+            faces[annotation["image_id"]].append(_face(annotation, values))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            where = f"{display_name(path)}, annotation {number}"
+            reason = f"{type(error).__name__}: {error}"
+            raise FormatError(f"{where}: not COCO's keypoints of a face ({reason})") from None
+    places = {
+        key: f"{display_name(path)}, {display_name(image['file_name'])}"
+        for key, image in document.images.items()
+    }
+    # A photograph without faces has the scheme of the first one with faces.
+    first = (scheme_of(found, places[key]) for key, found in faces.items() if found)
+    scheme = next(first, IBUG68)
+    for key, image in document.images.items():
+        yield checked_record(_record(image, faces[key], scheme, places[key]), places[key])
+
+
+def _record(
+    image: dict[str, Any], faces: list[dict[str, Any]], default: Scheme, where: str
+) -> Record:
+    try:
+        return photo_record(
+            image["file_name"],
+            image.get("width"),
+            image.get("height"),
+            faces,
+            image.get("error"),
+            image.get("scheme") or scheme_of(faces, where, default).name,
+            **{name: image.get(name) for name in FRAME_PARTS},
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{where}: width or height is not a number") from None
+
+
+def _face(annotation: dict[str, Any], values: list[float]) -> dict[str, Any]:
+    points = [list(values[k : k + 2]) for k in range(0, len(values), 3)]
+    # The `bbox` of COCO-WholeBody is the person's.
+    box = corners(annotation) if "bbox" in annotation and "face_valid" not in annotation else None
     return face_record(points, box, **{name: annotation.get(name) for name in FACE_PARTS})
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+    """Writes one document. Nothing is dropped: the dict is empty.
+
+    Raises:
+        FormatError: the scheme of the records is unknown.
+        WriteError: the file cannot be written.
+    """
     scheme = None
-    # Images come before annotations in the file: these wait in another one.
+    # `images` come before `annotations` in the document: these wait in a file of their own.
     with atomic_file(path) as stream, tempfile.TemporaryFile("w+") as later:
         stream.write('{"images": [')
         faces = 0
         for number, record in enumerate(records, 1):
-            scheme = scheme or scheme_named(record, record["image"])
+            if scheme is None and "error" not in record:
+                scheme = scheme_named(record)
             stream.write((", " if number > 1 else "") + "\n" + json.dumps(_image(record, number)))
             for face in record["faces"]:
                 faces += 1
@@ -95,8 +175,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
         later.seek(0)
         while block := later.read(1 << 20):
             stream.write(block)
-        category = _category(scheme or next(iter(SCHEMES.values())))
-        stream.write('],\n"categories": [' + json.dumps(category) + "]}\n")
+        stream.write('],\n"categories": [' + json.dumps(_category(scheme or IBUG68)) + "]}\n")
     return {}
 
 
@@ -122,7 +201,7 @@ def _annotation(face: dict[str, Any], number: int, image: int) -> dict[str, Any]
         "bbox": [x0, y0, width, height],
         "area": round(width * height, 4),
         "num_keypoints": len(face["points"]),
-        "keypoints": [value for x, y in face["points"] for value in (x, y, SEEN)],
+        "keypoints": [value for x, y in face["points"] for value in (x, y, VISIBLE)],
     }
     return {**annotation, **{name: face[name] for name in FACE_PARTS if name in face}}
 

@@ -1,4 +1,7 @@
-"""dlib's XML, as its `imglab` tool writes it: boxes and parts in whole pixels, nothing else."""
+"""dlib's XML, as its `imglab` tool writes it: boxes and numbered parts in whole pixels.
+
+Pixels are counted from 0. A box may be marked `ignore`: a face that is not to be used.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,102 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from kpipe.errors import FormatError
-from kpipe.formats.records import FACE_PARTS, Record, face_record, photo_record, reading, scheme_of
+from kpipe.formats.records import (
+    FACE_PARTS,
+    Record,
+    checked_record,
+    face_record,
+    photo_record,
+    reading,
+    scheme_of,
+)
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import atomic_file, display_name
 
 
-def read(path: Path) -> Iterator[Record]:
+def load(path: Path) -> list[ElementTree.Element]:
+    """The `image` elements of a file, each with its name as `file`.
+
+    Raises:
+        FormatError: the file cannot be read, or is not XML.
+    """
     try:
         with reading(path, "rb") as stream:
-            root = ElementTree.parse(stream).getroot()
-        for image in root.iter("image"):
-            boxes = [box for box in image.iter("box") if box.get("ignore") != "1"]
-            faces = [_face(box) for box in boxes if box.find("part") is not None]
-            name = image.get("file", "")
-            scheme = scheme_of(len(faces[0]["points"]), name) if faces else IBUG68
-            width, height = (int(image.get(side, 0)) for side in ("width", "height"))
-            yield photo_record(name, width, height, faces, scheme=scheme.name)
-    except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, FormatError) and str(error).startswith(display_name(path)):
+            return list(ElementTree.parse(stream).getroot().iter("image"))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        # LookupError and ValueError: an encoding that Python does not know.
+        if isinstance(error, FormatError):
             raise
         raise FormatError(f"{display_name(path)}: not dlib's XML of faces ({error})") from None
 
 
+def boxes(image: ElementTree.Element) -> list[ElementTree.Element]:
+    """The `box` elements of an image that are not marked `ignore`."""
+    return [box for box in image.iter("box") if box.get("ignore") != "1"]
+
+
+def points(box: ElementTree.Element) -> list[list[float]]:
+    """x, y (pixels) of a box's parts, in the order of their names 00, 01 …; [] if it has none.
+
+    Raises:
+        FormatError: a name or a coordinate is not a number. The message does not have the file.
+    """
+    try:
+        parts = sorted(box.iter("part"), key=lambda part: int(part.attrib["name"]))
+        return [[float(part.attrib["x"]), float(part.attrib["y"])] for part in parts]
+    except (KeyError, ValueError):
+        raise FormatError("the name or a coordinate of a part is not a number") from None
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of a file, one an image; boxes without parts are left out.
+
+    Raises:
+        FormatError: the file cannot be read, or is not dlib's XML.
+    """
+    images = load(path)
+    faces = []
+    for image in images:
+        try:
+            faces.append([_face(box) for box in boxes(image) if box.find("part") is not None])
+        except (KeyError, ValueError) as error:
+            reason = f"no {error} on a box" if isinstance(error, KeyError) else error
+            raise FormatError(
+                f"{_where(path, image)}: not dlib's XML of faces ({reason})"
+            ) from None
+    # A photograph without faces has the scheme of the first one with faces.
+    first = (scheme_of(found, _where(path, image)) for image, found in zip(images, faces) if found)
+    default = next(first, IBUG68)
+    for image, found in zip(images, faces):
+        where = _where(path, image)
+        try:
+            width, height = (int(image.get(side, 0)) for side in ("width", "height"))
+        except ValueError:
+            raise FormatError(f"{where}: width or height is not a number") from None
+        scheme = scheme_of(found, where, default)
+        record = photo_record(image.get("file", ""), width, height, found, scheme=scheme.name)
+        yield checked_record(record, where)
+
+
+def _where(path: Path, image: ElementTree.Element) -> str:
+    return f"{display_name(path)}, {display_name(image.get('file', ''))}"
+
+
 def _face(box: ElementTree.Element) -> dict[str, Any]:
     left, top, width, height = (float(box.attrib[k]) for k in ("left", "top", "width", "height"))
-    parts = sorted(box.iter("part"), key=lambda part: int(part.attrib["name"]))
-    points = [[float(part.attrib["x"]), float(part.attrib["y"])] for part in parts]
-    # dlib's rectangles hold their last pixel.
-    return face_record(points, [left, top, left + width - 1, top + height - 1])
+    # The last column and row of a dlib rectangle are inside it.
+    return face_record(points(box), [left, top, left + width - 1, top + height - 1])
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+    """Writes one document.
+
+    Returns:
+        What it has no place for, and how often it was dropped.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     lost: Counter[str] = Counter()
     with atomic_file(path) as stream:
         stream.write("<?xml version='1.0' encoding='UTF-8'?>\n<dataset>\n<name>faces</name>\n")
@@ -75,5 +143,5 @@ def _box(face: dict[str, Any]) -> str:
 
 
 def _printable(name: str) -> str:
-    """XML cannot hold control characters."""
+    """A name without control characters, which XML cannot hold."""
     return "".join(c if c >= " " else "\N{REPLACEMENT CHARACTER}" for c in name)

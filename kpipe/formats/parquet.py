@@ -1,4 +1,4 @@
-"""Parquet, one row a photograph with its faces inside: a file, or a folder of them."""
+"""Parquet, one row a photograph with its faces nested in it: a file, or a folder of files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ except ImportError:
     raise ImportError("Parquet needs one more package: pip install 'kpipe[batch]'") from None
 
 from kpipe.errors import FormatError
-from kpipe.formats.records import FRAME_PARTS, Record, face_record, photo_record
+from kpipe.formats.records import FRAME_PARTS, Record, checked_record, face_record, photo_record
 from kpipe.structures.faces import Openness, Pose
 from kpipe.utils.files import atomic_file, display_name
 
 GROUP = 2000
-"""Photographs in a row group, so that memory stays small."""
+"""Photographs in a row group: the most that are in memory at once."""
 
 NUMBERS = pa.list_(pa.float64())
 
@@ -44,9 +44,9 @@ SCHEMA = pa.schema(
         ("scheme", pa.string()),
         ("faces", pa.list_(FACE)),
         ("error", pa.string()),
-        # The name as the file system has it, where it is no valid text; else null.
+        # The bytes of a name that is not UTF-8; else null.
         ("image_bytes", pa.binary()),
-        # Of a video's frame.
+        # Only of a video's frame; time in seconds.
         ("frame", pa.int64()),
         ("time", pa.float64()),
     ]
@@ -54,6 +54,11 @@ SCHEMA = pa.schema(
 
 
 def read(path: Path) -> Iterator[Record]:
+    """The records of a file, or of the files of a folder in the order of their names.
+
+    Raises:
+        FormatError: a file cannot be read, or its columns are not those of `SCHEMA`.
+    """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise FormatError(f"{display_name(path)}: no Parquet files in it")
@@ -61,15 +66,18 @@ def read(path: Path) -> Iterator[Record]:
         try:
             with pq.ParquetFile(file) as table:
                 for batch in table.iter_batches(batch_size=GROUP):
-                    yield from map(_record, batch.to_pylist())
+                    for row in batch.to_pylist():
+                        yield checked_record(_record(row), display_name(file))
+        except FormatError:
+            raise
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise FormatError(
                 f"{display_name(file)}: not a readable Parquet file ({reason})"
             ) from None
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
-                f"{display_name(file)}: not the columns of kpipe's ({error})"
+                f"{display_name(file)}: not the columns of kpipe's Parquet ({error})"
             ) from None
 
 
@@ -83,8 +91,8 @@ def _record(row: dict[str, Any]) -> Record:
     return photo_record(name, *sizes, faces, row["error"], row["scheme"], **moment)
 
 
-def row_of(record: Record) -> dict[str, Any]:
-    """A record as a row of the schema."""
+def _row(record: Record) -> dict[str, Any]:
+    """A record as a row of `SCHEMA`. Bytes that are not UTF-8 are escaped in its text."""
     name = record["image"].encode("utf-8", "surrogateescape")
     row = {column: record.get(column) for column in SCHEMA.names}
     text = name.decode("utf-8", "backslashreplace")
@@ -96,15 +104,21 @@ def row_of(record: Record) -> dict[str, Any]:
 
 
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+    """Writes one file. Nothing is dropped: the dict is empty.
+
+    Raises:
+        FormatError: a value does not fit its column.
+        WriteError: the file cannot be written.
+    """
     records = iter(records)
     try:
         with (
             atomic_file(path, "wb") as stream,
             pq.ParquetWriter(stream, SCHEMA, compression="zstd") as table,
         ):
-            while rows := [row_of(record) for record in itertools.islice(records, GROUP)]:
+            while rows := [_row(record) for record in itertools.islice(records, GROUP)]:
                 table.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:  # an integer of more than 64 bits
         reason = " ".join(str(error).split())
         raise FormatError(f"{display_name(path)}: cannot be written ({reason})") from None
     return {}

@@ -1,35 +1,109 @@
-"""A folder of iBUG's `.pts` files."""
+"""iBUG's `.pts` files: the points of one face in text, pixels counted from 1.
+
+Results in this format are a folder. The file of a photograph's only face has the photograph's name,
+`PHOTO.pts`; those of several faces are `PHOTO_1.pts`, `PHOTO_2.pts` …
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from kpipe.datasets.pts import PICTURES, read_pts
-from kpipe.errors import DatasetError, FormatError
-from kpipe.formats.records import FACE_PARTS, Record, face_record, inside, photo_record, scheme_of
-from kpipe.structures.faces import Face
+from kpipe.errors import FormatError
+from kpipe.formats.records import (
+    FACE_PARTS,
+    Record,
+    checked_record,
+    face_record,
+    inside,
+    photo_record,
+    scheme_of,
+)
 from kpipe.utils.files import atomic_file, display_name
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+"""Endings of the pictures that lie beside `.pts` files."""
+
+
+def read_pts(path: Path) -> list[list[float]]:
+    """The points of one file: x, y (pixels, counted from 0; the file counts from 1).
+
+    Raises:
+        FormatError: the file cannot be read, is not a `.pts` file, or its number of points is not
+            the one in its header.
+    """
+    where = display_name(path)
+    try:
+        text = path.read_text("ascii")
+    except OSError as error:
+        raise FormatError(f"{where}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{where}: not a text file") from None
+    match = re.search(r"n_points\s*:\s*(\d+)\s*\{([^}]*)\}", text)
+    if match is None:
+        raise FormatError(f"{where}: no 'n_points: N {{ … }}' in it")
+    try:
+        points = [[float(v) - 1 for v in line.split()] for line in match[2].strip().splitlines()]
+    except ValueError:
+        raise FormatError(f"{where}: a coordinate is not a number") from None
+    if any(len(point) != 2 for point in points):
+        raise FormatError(f"{where}: a line without exactly two numbers")
+    if not all(math.isfinite(value) for point in points for value in point):
+        raise FormatError(f"{where}: a coordinate is not finite")
+    if not points:
+        raise FormatError(f"{where}: no points in it")
+    if len(points) != int(match[1]):
+        raise FormatError(f"{where}: {len(points)} points, its header says {match[1]}")
+    return points
+
+
+def to_pts(points: Iterable[Sequence[float]]) -> str:
+    """The text of a `.pts` file.
+
+    Args:
+        points: x, y of each (pixels, counted from 0). Three decimals are written, nine where three
+            do not hold the value.
+    """
+    lines = [f"{_number(x + 1)} {_number(y + 1)}\n" for x, y in points]
+    return f"version: 1\nn_points: {len(lines)}\n{{\n{''.join(lines)}}}\n"
+
+
+def _number(value: float) -> str:
+    text = f"{value:.3f}"
+    return text if abs(float(text) - value) < 1e-9 else f"{value:.9f}"
 
 
 def read(path: Path) -> Iterator[Record]:
+    """The records of a folder and its subfolders, one a photograph.
+
+    A photograph is named after the picture beside its files. Without one, its ending is taken to be
+    `.jpg`.
+
+    Raises:
+        FormatError: there are no `.pts` files, or one of them cannot be read.
+    """
     if not path.is_dir():
         raise FormatError(f"{display_name(path)}: not a folder of .pts files")
     files = sorted(path.rglob("*.pts"))
     if not files:
         raise FormatError(f"{display_name(path)}: no .pts files in it")
     for picture, members in _pictures(files).items():
-        faces = [_face(member) for member in members]
+        # Subtracting 1 leaves values such as 0.30000000000000004.
+        faces = [
+            face_record([[round(x, 6), round(y, 6)] for x, y in read_pts(member)])
+            for member in members
+        ]
+        where = display_name(members[0])
+        scheme = scheme_of(faces, where)
         name = picture.relative_to(path).as_posix()
-        scheme = scheme_of(len(faces[0]["points"]), display_name(members[0]))
-        yield photo_record(name, None, None, faces, scheme=scheme.name)
+        yield checked_record(photo_record(name, None, None, faces, scheme=scheme.name), where)
 
 
 def _pictures(files: list[Path]) -> dict[Path, list[Path]]:
-    """The files of each photograph, by its path: found beside them or, failing that, guessed."""
+    """The `.pts` files of each photograph, in the order of its faces, by the photograph's path."""
     stems = {file.with_suffix("") for file in files}
     pictures: dict[Path, list[Path]] = {}
     for file in files:
@@ -45,10 +119,18 @@ def _pictures(files: list[Path]) -> dict[Path, list[Path]]:
     return {picture: sorted(members, key=_face_number) for picture, members in pictures.items()}
 
 
+def _beside(stem: Path, stems: set[Path]) -> Path | None:
+    """The picture beside a `.pts` file, or None."""
+    if stem.suffix.lower() in PICTURES:  # `b.jpg.pts`
+        return stem
+    candidates = (stem.with_name(stem.name + ending) for ending in PICTURES)
+    # `b.jpg` is not the picture of `b.pts` if there is a `b.jpg.pts`.
+    return next((path for path in candidates if path.is_file() and path not in stems), None)
+
+
 def _guessed(stem: Path, stems: set[Path]) -> Path:
-    """A picture of that name, but none that has a `.pts` file of its own."""
-    endings = (".jpg", *PICTURES)
-    guesses = [stem.with_name(stem.name + ending) for ending in endings]
+    """A picture of this name that has no `.pts` file of its own."""
+    guesses = [stem.with_name(stem.name + ending) for ending in PICTURES]
     return next((guess for guess in guesses if guess not in stems), guesses[0])
 
 
@@ -57,25 +139,18 @@ def _face_number(file: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _beside(stem: Path, stems: set[Path]) -> Path | None:
-    if stem.suffix.lower() in PICTURES:  # `b.jpg.pts`
-        return stem
-    candidates = (stem.with_name(stem.name + ending) for ending in PICTURES)
-    # One that has a `.pts` file of its own is none of this name's.
-    return next((path for path in candidates if path.is_file() and path not in stems), None)
-
-
-def _face(file: Path) -> dict[str, Any]:
-    try:
-        points = read_pts(file)
-    except DatasetError as error:
-        raise FormatError(str(error)) from None
-    # Counting from 0 again must not leave 0.30000000000000004.
-    return face_record([[round(x, 6), round(y, 6)] for x, y in points])
-
-
 def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+    """Writes one file a face to a folder, in subfolders as the photographs' names have them.
+
+    Returns:
+        What the files have no place for, and how often it was dropped.
+
+    Raises:
+        FormatError: two photographs would have the same files.
+        WriteError: a file cannot be written.
+    """
     lost: Counter[str] = Counter()
+    # Hashes: the names of a million photographs would take much more memory.
     taken: set[int] = set()
     for record in records:
         if not record["faces"]:
@@ -95,7 +170,7 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
         for file, face in zip(names, record["faces"]):
             taken.add(hash(file))
             with atomic_file(path / f"{file}.pts") as stream:
-                stream.write(to_text(face["points"]))
+                stream.write(to_pts(face["points"]))
             lost["boxes of faces"] += 1
             for part in FACE_PARTS:
                 lost[f"{part} of faces"] += part in face
@@ -104,19 +179,3 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
 
 def _names(stem: str, count: int) -> list[str]:
     return [stem] if count == 1 else [f"{stem}_{index + 1}" for index in range(count)]
-
-
-def to_text(points: list[list[float]]) -> str:
-    """A `.pts` file: pixels are counted from 1."""
-    lines = "".join(f"{_number(x + 1)} {_number(y + 1)}\n" for x, y in points)
-    return f"version: 1\nn_points: {len(points)}\n{{\n{lines}}}\n"
-
-
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
-    return text if abs(float(text) - value) < 1e-9 else f"{value:.9f}"
-
-
-def to_pts(face: Face) -> str:
-    points = "".join(f"{x:.3f} {y:.3f}\n" for x, y in face.points + 1)
-    return f"version: 1\nn_points: {len(face.points)}\n{{\n{points}}}\n"

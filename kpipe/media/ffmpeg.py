@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av.error
 from av.container import InputContainer
@@ -16,6 +17,12 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 AHEAD = 8
 """Frames that are decoded before they are asked for."""
+
+
+ODD_TITLES: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""PyAV before 19 must be told to read a file whose title is not in UTF-8; 19 always does."""
 
 
 def open_input(path: str) -> InputContainer:
@@ -39,7 +46,8 @@ def open_input(path: str) -> InputContainer:
     try:
         # As a whole path: FFmpeg takes what stands before a colon for a protocol.
         place = path if "://" in path else str(Path(path).absolute())
-        return av.open(place, metadata_errors="replace")
+        container: InputContainer = av.open(place, **ODD_TITLES)
+        return container
     except av.error.InvalidDataError:
         raise VideoError(
             f"{name}: not a video in a format known here, or cut off before its index"

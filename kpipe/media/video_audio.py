@@ -35,6 +35,10 @@ class SoundCopier:
         if not self._container.streams.audio:
             return
         source = self._container.streams.audio[0]
+        # Without a decoder PyAV has no context, whatever its annotations say.
+        if source.codec_context is None:
+            self.problem = f"{display_name(path)}: no decoder for its kind of sound: left out"
+            return
         # AVI's times of sound are not fit to be copied.
         kept = source.codec_context.name in SOUND_KEPT or target.format.name == "matroska"
         if kept and self._container.format.name != "avi":

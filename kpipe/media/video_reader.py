@@ -9,7 +9,7 @@ from contextlib import suppress
 from fractions import Fraction
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import av.error
 import numpy as np
@@ -74,12 +74,12 @@ class VideoReader:
         self._decoder = _Decoder(self._container, self._stream)
         # The first frame alone tells how the pictures are turned.
         frame = self._head = self._first()
-        self._turns = round((frame.rotation or 0) / 90) % 4
-        turned = self._turns % 2 == 1
+        self._orientation = Orientation.of(frame)
+        transposed = self._orientation.transposed
         size = (frame.width, frame.height)
-        self.width, self.height = size[::-1] if turned else size
+        self.width, self.height = size[::-1] if transposed else size
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        self.pixel_aspect = Fraction(1) / aspect if turned else Fraction(aspect)
+        self.pixel_aspect = Fraction(1) / aspect if transposed else Fraction(aspect)
 
     def __len__(self) -> int:
         """About how many frames there are between start and stop; 0 if that is not known."""
@@ -194,13 +194,47 @@ class VideoReader:
             space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
         picture = frame.reformat(format="rgb24", src_colorspace=space)
         image = np.asarray(picture.to_ndarray(), np.uint8)
-        if self._turns:
-            image = np.rot90(image, self._turns)
+        image = self._orientation(image)
         if image.shape[:2] != (self.height, self.width):
             # The picture changes size half way: rare, and the result has one size.
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             image = np.asarray(picture.reformat(self.width, self.height).to_ndarray(), np.uint8)
         return np.ascontiguousarray(image, np.uint8)
+
+
+class Orientation(NamedTuple):
+    """How stored frames are turned and mirrored to be shown: one of eight ways.
+
+    Attributes:
+        transposed: rows become columns, first.
+        left_right, up_down: mirrored, then.
+    """
+
+    transposed: bool = False
+    left_right: bool = False
+    up_down: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """The orientation by the frame's display matrix; turns that are no quarter are ignored.
+
+        The matrix (a, b, u, c, d, v, x, y, w) takes a stored pixel (x, y) to (ax + cy, bx + dy).
+        Front cameras write reflections, phones quarter turns.
+        """
+        side_data: Any = frame.side_data  # whose annotations are not what it is
+        matrix = side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(bytes(matrix), "<i4")[:5].tolist()
+        if abs(b) > abs(a) and abs(c) > abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A stored frame (h, w, 3) as it is to be shown."""
+        if self.transposed:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1]
 
 
 class _Decoder:
@@ -245,19 +279,20 @@ class _Decoder:
                 packet = next(self._packets, None)
             except av.error.FFmpegError as error:
                 self.unread = reason_of(error)
+            if packet is not None:
+                self.damaged += packet.is_corrupt
             try:
                 # Without a packet come the frames that the decoder still holds.
-                if packet is None:
-                    yield from self._context.decode(None)
-                    return
-                self.damaged += packet.is_corrupt
-                for frame in packet.decode():
+                for frame in self._context.decode(packet):
                     self.damaged += frame.is_corrupt and self._corrupt_counts
                     yield frame
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
                 self.damaged += 1
+            # Whatever came of them, after them nothing comes any more.
+            if packet is None:
+                return
 
 
 def ahead(items: Iterator[T], count: int) -> Iterator[T]:
@@ -306,6 +341,10 @@ def _open_video(path: str) -> tuple[InputContainer, VideoStream]:
     if not streams:
         container.close()
         raise VideoError(f"{display_name(path)}: no video in it")
+    # Without a decoder PyAV has no context, whatever its annotations say.
+    if streams[0].codec_context is None:
+        container.close()
+        raise VideoError(f"{display_name(path)}: no decoder for the kind of video in it")
     streams[0].thread_type = "AUTO"
     return container, streams[0]
 

@@ -1,5 +1,6 @@
-"""What happened in a video as a picture: head pose, eyes and mouth of each face over time. Needs
-matplotlib, the extra `kpipe[video]`.
+"""Head pose, eyes and mouth of each face of a video, plotted over time.
+
+Needs matplotlib, the extra `kpipe[video]`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from matplotlib.figure import Figure
 from kpipe.structures.faces import Face, Faces
 
 GAP, SKIPPED = 0.25, 2.5
-"""A face's line is broken where it was away for so many seconds, and for so many frames."""
+"""A line is broken where its face is missing for more than this (seconds, and frame intervals)."""
 
 
 class Moment(NamedTuple):
-    """What is plotted of one face in one frame; angles in degrees."""
+    """The plotted values of one face in one frame: time (seconds), angles (degrees), openness."""
 
     time: float
     yaw: float
@@ -32,14 +33,14 @@ class Moment(NamedTuple):
 
 
 class Timeline:
-    """Collects frame by frame what a plot shows, and nothing else."""
+    """Collects the plotted values frame by frame; pictures and points are not kept."""
 
     def __init__(self) -> None:
         self._tracks: dict[int, list[Moment]] = defaultdict(list)
         self._times: list[float] = []
 
     def add(self, faces: Faces) -> None:
-        """Takes in the faces of a frame; those without track, pose or openness are left out."""
+        """Adds the faces of a frame. Faces without track, pose or openness are left out."""
         self._times.append(faces.time or 0.0)
         for face in faces:
             moment = _moment(face, self._times[-1])
@@ -47,7 +48,12 @@ class Timeline:
                 self._tracks[face.track].append(moment)
 
     def plot(self, title: str, format_: str = "png") -> bytes:
-        """The picture, in any format that matplotlib writes."""
+        """The plot as the content of a file.
+
+        Args:
+            title: above the plot.
+            format_: any that matplotlib writes, such as `png`, `svg` or `pdf`.
+        """
         figure = Figure(figsize=(11, 9), layout="constrained")
         rows = figure.subplots(len(_ROWS), 1, sharex=True)
         gap = max(GAP, SKIPPED * float(np.median(np.diff(self._times) if self._times[1:] else 0)))
@@ -89,7 +95,7 @@ def _moment(face: Face, time: float) -> Moment | None:
 
 
 def _line(moments: Iterable[Moment], name: str, gap: float) -> tuple[list[float], list[float]]:
-    """Times and values, with a gap wherever the face was away."""
+    """Times and values of a line, with NaN where the face is missing for over `gap` seconds."""
     times: list[float] = []
     values: list[float] = []
     for moment in moments:

@@ -95,7 +95,7 @@ THUMBNAIL = 160
 """Longer side of the copies of two frames that the camera's motion is measured in (pixels)."""
 
 MAX_SHIFT_RESIDUE = 0.7
-"""Largest difference of two frames that a shift may leave, as a share of what standing still leaves.
+"""Share of the difference of two frames that a shift may leave, compared with standing still.
 Something that comes into the picture, or leaves it, also looks like a shift."""
 
 MAX_RESIDUE = 0.7

@@ -19,6 +19,7 @@ from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.boxes import head_box
 from kpipe.preprocessing.crops import checked_gray
+from kpipe.structures.defaults import DETECT_EVERY as DETECT_EVERY
 from kpipe.structures.faces import Face, Faces
 from kpipe.tracking.association import (
     SAME_FACE_DISTANCE,
@@ -32,9 +33,6 @@ from kpipe.tracking.association import (
 from kpipe.tracking.blink import BlinkDetector
 from kpipe.tracking.filters import Filter, KalmanPoints
 from kpipe.tracking.motion import camera_motion, face_motion
-
-DETECT_EVERY = 0.4
-"""Seconds from one detection to the next: a new face shows within half a second."""
 
 DETECT_AGAIN = 0.1
 """Seconds from one detection to the next where a face has just been lost."""

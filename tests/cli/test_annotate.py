@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpipe.datasets.pts import read_pts
 from kpipe.detectors.haar import opencv_data
+from kpipe.formats.pts import read_pts
 from tests.conftest import GROUP, PATIENCE, ROOT, Run
 
 
@@ -176,6 +176,8 @@ def test_no_permission(kpipe: Run, small_photo: Path) -> None:
     [
         (("--draw", "moustache"), "cannot draw 'moustache'"),
         (("--tilt", "sideways"), "choose any or upright"),
+        (("--scheme", "dlib5"), "choose ibug68 or kaggle15"),
+        (("--detector", "hog"), "choose proposals, haar or a YuNet .onnx file"),
         (("--min-score", "2"), "--min-score"),
         (("--model", "missing.onnx"), "missing.onnx: no such model file"),
         (("--cascades", "."), "haarcascade_frontalface_alt2.xml: No such file"),
@@ -241,6 +243,48 @@ def test_a_file_in_the_way_costs_nothing_else(
     assert (tmp_path / "p" / "photo.pts").read_text() == "precious"
 
 
+def test_data_come_whatever_becomes_of_the_picture(
+    kpipe: Run, small_photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photo_annotated.jpg").write_bytes(b"precious")
+    done = kpipe("annotate", "photo.jpg", "--json", "-", "-q")
+    assert done.returncode == 1
+    assert lines(done.stderr) == ["kpipe: photo_annotated.jpg: exists; --force replaces it"]
+    assert len(json.loads(done.stdout)["faces"]) == 1
+    assert (tmp_path / "photo_annotated.jpg").read_bytes() == b"precious"
+
+
+def test_annotate_and_batch_cut_the_same_crops(kpipe: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(GROUP, tmp_path / "photos" / "group.jpg")
+    done = kpipe(
+        "annotate", "photos/group.jpg", "--no-picture", "--crops", "annotated", "--json", "-"
+    )
+    assert done.returncode == 0, done.stderr
+    batch = ("batch", "photos", "-o", "out", "--crops", "square", "--crop-size", "224")
+    done = kpipe(*batch, "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    clean = sorted((tmp_path / "out" / "crops").rglob("*.jpg"))
+    drawn = sorted((tmp_path / "annotated").iterdir())
+    assert len(clean) == len(drawn) == 6
+    for one, other in zip(clean, drawn):
+        left, right = (np.asarray(Image.open(p).convert("L")).astype(float) for p in (one, other))
+        assert left.shape == right.shape == (224, 224)
+        # The points that are drawn on one of them cover a small part.
+        bare = np.abs(left - right) < 25
+        assert bare.mean() > 0.9
+        assert np.corrcoef(left[bare], right[bare])[0, 1] > 0.98
+
+
+def test_a_table_in_a_pipe_has_one_line_a_photograph(kpipe: Run, tmp_path: Path) -> None:
+    name = f"{'a_long_name_' * 8}.jpg"
+    shutil.copy(GROUP, tmp_path / name)
+    done = kpipe("annotate", name, "--no-picture")
+    header, row = lines(done.stderr)
+    assert header.split("  ")[0] == "photograph"
+    assert name in row and " 6 " in row
+
+
 def test_control_c(small_photo: Path) -> None:
     photos = ["photo.jpg"] * 500
     command = [sys.executable, "-m", "kpipe", "annotate", "--no-picture", "--json", "-", *photos]
@@ -288,7 +332,8 @@ def test_cascades_from_a_folder(kpipe: Run, small_photo: Path, tmp_path: Path) -
 def test_help_and_version(kpipe: Run) -> None:
     import kpipe as package
 
-    assert kpipe("--version").stdout.decode() == f"kpipe {package.__version__}\n"
+    for option in ("--version", "-V"):
+        assert kpipe(option).stdout.decode() == f"kpipe {package.__version__}\n"
     overview = kpipe("--help").stdout.decode()
     assert "annotate" in overview and "evaluate" in overview
     for option in ("--json", "--csv", "--pts", "--crops", "--force", "--draw", "--tilt"):

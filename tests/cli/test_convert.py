@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from kpipe import IBUG68, Faces
+from kpipe.cli.convert import NAMES as FORMAT_NAMES
 from kpipe.datasets import coco, dlib
-from kpipe.formats import FormatError, load_format
-from kpipe.formats.records import SCHEMES
+from kpipe.formats import FORMATS, load_format
 from tests.conftest import Run
 
 NAMES = ["a/b.jpg", os.fsdecode(b"caf\xe9.jpg"), 'x, "y"\n.png', "z/none.jpg", "bad.jpg"]
@@ -129,7 +129,7 @@ def test_dlib_holds_whole_pixels(kpipe: Run, lines: Path) -> None:
     path = lines.parent / "faces.xml"
     images = list(ElementTree.parse(path).getroot().iter("image"))
     assert len(images) == 5 and [len(image.findall("box")) for image in images] == [1, 2, 1, 0, 0]
-    # Our own reader of labelled faces takes it for what it is.
+    # Our own reader of labeled faces takes it for what it is.
     assert next(name for name, _ in dlib.boxes(path)) == "a/b.jpg"
     for found, told in zip(read(path, "dlib"), read(lines, "jsonl")):
         for mine, theirs in zip(found["faces"], told["faces"]):
@@ -153,45 +153,6 @@ def test_pts_hold_points_alone(kpipe: Run, lines: Path, tmp_path: Path) -> None:
     for name, faces in found.items():
         source = told[name if name in told else name.replace(".jpg", ".png")]
         assert [face["points"] for face in faces] == [face["points"] for face in source]
-
-
-def test_pts_of_two_photographs_of_one_stem(tmp_path: Path, portrait_faces: Faces) -> None:
-    record = portrait_faces.to_dict()
-    names = ["b.jpg", "b.png", "b_1.jpg"]
-    pts = load_format("pts")
-    pts.write(tmp_path / "p", ({**record, "image": name} for name in names))
-    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == [
-        "b.png.pts", "b.pts", "b_1.pts"
-    ]  # fmt: skip
-    assert [r["image"] for r in pts.read(tmp_path / "p")] == ["b.png", "b.jpg", "b_1.jpg"]
-
-
-def test_pts_of_many_faces_keep_their_order(tmp_path: Path, portrait_faces: Faces) -> None:
-    record = portrait_faces.to_dict()
-    face = record["faces"][0]
-    faces = [{**face, "points": [[x + k, y] for x, y in face["points"]]} for k in range(12)]
-    pts = load_format("pts")
-    pts.write(tmp_path / "p", [{**record, "image": "b.jpg", "faces": faces}])
-    (found,) = pts.read(tmp_path / "p")
-    for mine, theirs in zip(found["faces"], faces, strict=True):
-        assert np.allclose(mine["points"], theirs["points"])
-
-
-def test_pts_of_a_photograph_of_another_kind_are_not_mixed_up(
-    tmp_path: Path, portrait_faces: Faces
-) -> None:
-    record = portrait_faces.to_dict()
-    pts = load_format("pts")
-    pts.write(tmp_path / "p", ({**record, "image": name} for name in ("k.bmp", "k.jpg")))
-    found = list(pts.read(tmp_path / "p"))
-    assert [len(r["faces"]) for r in found] == [1, 1]
-    assert "k.jpg" in {r["image"] for r in found}
-    # With the pictures beside them, too.
-    for name in ("k.bmp", "k.jpg"):
-        (tmp_path / "p" / name).touch()
-    again = list(pts.read(tmp_path / "p"))
-    assert [len(r["faces"]) for r in again] == [1, 1]
-    assert "k.jpg" in {r["image"] for r in again}
 
 
 def test_coco_is_what_others_expect(kpipe: Run, lines: Path) -> None:
@@ -235,23 +196,6 @@ def test_coco_of_others(tmp_path: Path, kpipe: Run) -> None:
     assert read(tmp_path / "out.csv", "csv") == [record]
 
 
-def test_numbers_keep_all_their_decimals(tmp_path: Path, portrait_faces: Faces) -> None:
-    record = portrait_faces.at("a.jpg").to_dict()
-    face = record["faces"][0]
-    face["points"][0] = [1 / 3, 2 / 3]
-    face["sigma"][5] = 1.23456789
-    load_format("csv").write(tmp_path / "a.csv", [record])
-    assert read(tmp_path / "a.csv", "csv") == [record]
-
-
-@pytest.mark.parametrize("name", ["csv", "coco", "parquet", "jsonl", "dlib"])
-def test_no_photographs(tmp_path: Path, name: str) -> None:
-    if name == "parquet":
-        pytest.importorskip("pyarrow")
-    assert load_format(name).write(tmp_path / "none", []) == {}
-    assert read(tmp_path / "none", name) == []
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -261,7 +205,7 @@ def test_no_photographs(tmp_path: Path, name: str) -> None:
         ("x.json", "{}", "not COCO's JSON"),
         ("x.xml", "<dataset>", "not dlib's XML"),
         ("x.parquet", "PAR1", "not a readable Parquet file"),
-        ("x.word", "", "no format ends so"),
+        ("x.word", "", "unknown format '.word'; choose one of .jsonl"),
     ],
 )
 def test_what_cannot_be_read(
@@ -284,7 +228,7 @@ def test_files_are_safe(kpipe: Run, lines: Path) -> None:
         (("faces.jsonl", "faces.jsonl", "--force"), "is what is read"),
         (("faces.jsonl", "old.csv"), "exists; --force replaces it"),
         (("missing.jsonl", "new.csv"), "no such file"),
-        (("faces.jsonl", "new.word"), "no format ends so"),
+        (("faces.jsonl", "new.word"), "unknown format '.word'; choose one of .jsonl"),
     ):
         done = kpipe("convert", *arguments)
         assert done.returncode == 1 and message in done.stderr.decode()
@@ -295,9 +239,5 @@ def test_files_are_safe(kpipe: Run, lines: Path) -> None:
     assert kpipe("convert", "faces.jsonl", "new", "--to", "word").returncode == 2
 
 
-def test_wrong_number_of_points(tmp_path: Path) -> None:
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p/a.pts").write_text("version: 1\nn_points: 2\n{\n1 1\n2 2\n}\n")
-    with pytest.raises(FormatError, match="2 points on a face"):
-        read(tmp_path / "p", "pts")
-    assert {len(scheme) for scheme in SCHEMES.values()} >= {68}
+def test_the_help_names_every_format() -> None:
+    assert FORMAT_NAMES.split("|") == list(FORMATS)

@@ -11,12 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from kpipe import Face, Faces
-from kpipe.cli.live import mirrored
 from kpipe.errors import CameraError
 from kpipe.media.camera import Camera
 from tests.conftest import PATIENCE, Run, wait_for
@@ -96,20 +93,6 @@ def test_the_newest_frame_is_given_and_late_ones_are_dropped(tmp_path: Path) -> 
         assert last is not None and last.number == 49
         assert last.time > 49 / 25 - 0.1
         assert camera.newest(0.0) is None
-
-
-def test_mirrored_twice_is_as_before() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
-    points = rng.uniform(0, 20, (68, 2)).astype(np.float32)
-    box = np.array([2, 3, 12, 13], np.float32)
-    faces = Faces((Face(box, 1.0, points, np.ones(68, np.float32)),), 30, 20)
-    once = mirrored(image, faces)
-    assert once[1][0].box.tolist() == [17, 3, 27, 13]
-    assert (once[0][:, 0] == image[:, -1]).all()
-    again = mirrored(*once)
-    assert (again[0] == image).all()
-    assert again[1][0].points == pytest.approx(points, abs=1e-4)
 
 
 @pytest.fixture

@@ -212,6 +212,16 @@ def test_how_far_a_cut_file_went_is_said_wherever_the_cut_falls(tmp_path: Path) 
         assert reader.problem == f"ends after {went:.1f} of 2.0 s: cut off or damaged"
 
 
+def test_notes_in_the_file_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_film(path, pictures(5))
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"L\xe4vf"))
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 5
+
+
 @pytest.mark.parametrize(("name", "goes_on"), [("film.ts", True), ("film.mkv", False)])
 def test_damage_in_the_middle(tmp_path: Path, name: str, goes_on: bool) -> None:
     """A transport stream goes on after it; of a Matroska file the rest may be lost, and is said."""
@@ -288,6 +298,7 @@ def test_wrong_usage(kpipe: Run, tmp_path: Path, arguments: tuple[str, ...], mes
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4"]
 
 
+@pytest.mark.slow
 def test_control_c_leaves_a_playable_file(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", pictures(8) * 200, sound="aac")
     command = [sys.executable, "-m", "kpipe", "video", "film.mp4", "--json", "faces.jsonl", "-q"]

@@ -87,7 +87,7 @@ def test_bad_tables_are_one_line(labelled: Path, write) -> None:  # type: ignore
 
 def test_unknown_tables(tmp_path: Path) -> None:
     (tmp_path / "faces.mat").touch()
-    with pytest.raises(DatasetError, match="not a format of labelled faces"):
+    with pytest.raises(DatasetError, match="not a format of labeled faces"):
         read_samples(tmp_path / "faces.mat")
 
 
@@ -101,12 +101,32 @@ def test_the_98_points_map_to_their_namesakes() -> None:
     assert place["mouth_right"] == 76 and place["mouth_left"] == 82
 
 
+@pytest.mark.parametrize(
+    ("write", "old", "new", "message"),
+    [
+        (as_dlib_xml, "name='07'", "name='chin'", "a part is not a number"),
+        (as_dlib_xml, "name='07'", "title='07'", "a part is not a number"),
+        (as_coco, '"keypoints": [', '"keypoints": ["x", ', "not x, y, visibility"),
+        (as_coco, '"keypoints": [', '"keypoints": [1, 1, 2, ', "69 points"),
+    ],
+)
+def test_one_bad_face_is_left_out_by_name(  # type: ignore[no-untyped-def]
+    labelled: Path, write, old: str, new: str, message: str
+) -> None:
+    table = write(read_samples(labelled), labelled)
+    table.write_text(table.read_text().replace(old, new, 1))
+    left_out: list[DatasetError] = []
+    assert len(read_samples(table, left_out.append)) == 4
+    (error,) = left_out
+    assert str(error).startswith(f"{table}, ") and message in str(error)
+
+
 def test_coco_points_without_labels_are_no_labels(labelled: Path) -> None:
     table = as_coco(read_samples(labelled), labelled)
     content = json.loads(table.read_text())
     content["annotations"][0]["keypoints"][5] = 0
     table.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match="a point is not labelled"):
+    with pytest.raises(DatasetError, match="a point is not labeled"):
         read_samples(table)
 
 

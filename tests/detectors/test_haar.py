@@ -73,6 +73,7 @@ def test_windows_on_each_other_become_one() -> None:
     assert len(merged(boxes, np.array([0.0, 35.0, 0.0])).boxes) == 3
 
 
+@pytest.mark.slow
 def test_many_threads_find_what_one_finds(portrait: NDArray[np.uint8]) -> None:
     detector, gray = HaarDetector(), to_gray(portrait)
     expected = detector(gray)

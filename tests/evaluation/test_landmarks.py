@@ -88,6 +88,7 @@ def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("--turn", "90"), ("--face-size", "60")])
+@pytest.mark.slow
 def test_the_report_shows_what_was_looked_at(
     kpipe: Run, labelled: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -170,6 +171,7 @@ def broken(folder: Path, what: str) -> Path:
     "what",
     ["no labels", "67 points", "count", "NaN", "text", "binary", "outside", "unreadable"],
 )
+@pytest.mark.slow
 def test_bad_data_is_one_line_that_names_the_file(labelled: Path, what: str, kpipe: Run) -> None:
     culprit = broken(labelled, what)
     done = kpipe("evaluate", labelled)

@@ -29,6 +29,11 @@ def test_csv_and_coco_say_the_same(tmp_path: Path) -> None:
         assert read["2.jpg"].shape == (0, 4)
 
 
+def test_a_name_may_have_a_line_end_in_it(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text('image,x0,y0,x1,y1\n"a\u2028\n.jpg",1,2,3,4\n')
+    assert list(read_boxes(tmp_path / "b.csv")) == ["a\u2028\n.jpg"]
+
+
 def test_photographs_of_one_name_are_told_apart_by_their_folders() -> None:
     counts = {"d1/x.jpg": 1, "d2/x.jpg": 2, "y.jpg": 3}
     boxes = GivenBoxes({name: np.ones((count, 4)) for name, count in counts.items()})
@@ -51,6 +56,12 @@ def test_photographs_of_one_name_are_told_apart_by_their_folders() -> None:
         ("b.csv", "", "no column image"),
         ("b.json", "{}", "not COCO's JSON"),
         ("b.json", "nonsense", "not COCO's JSON"),
+        (
+            "b.json",
+            '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1}]}',
+            "annotation 1: `bbox` is not x, y, width, height",
+        ),
+        ("b.csv", "image,x0,y0,x1,y1\n" + "x" * 200_000, "not a CSV file"),
         ("b.csv", b"\xff\xfe\xff", "not a text file"),
     ],
 )

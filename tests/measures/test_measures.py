@@ -50,6 +50,7 @@ def test_many_views_at_once() -> None:
     assert rotations @ rotations.transpose(0, 2, 1) == pytest.approx(np.stack([np.eye(3)] * 2))
 
 
+@pytest.mark.slow
 def test_the_mean_face_can_be_found_again_from_its_views() -> None:
     pytest.importorskip("torch")
     from kpipe.training.mean_face import mean_face as recover

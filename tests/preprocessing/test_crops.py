@@ -3,7 +3,7 @@ import pytest
 
 from kpipe.preprocessing.affine import CROP_SIZE, crop_transform, crop_transforms, invert, transform
 from kpipe.preprocessing.boxes import landmark_box
-from kpipe.preprocessing.crops import ImagePyramid, warp
+from kpipe.preprocessing.crops import ImagePyramid, face_crop, warp
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
@@ -110,3 +110,22 @@ def test_a_pyramid_cuts_what_warp_cuts(scale: float) -> None:
     inside = warp(np.full_like(smooth, 255), matrix, 64) == 255
     assert inside.sum() > 100
     assert np.abs(expected.astype(int) - found)[inside].mean() < 2.5
+
+
+@pytest.mark.parametrize("roll", [0.0, 30.0, -100.0])
+def test_a_face_crop_is_the_landmark_box_with_a_margin_and_the_roll_undone(roll: float) -> None:
+    angle = np.deg2rad(roll)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    upright = np.array([[-50.0, -40.0], [50.0, -40.0], [0.0, 0.0], [0.0, 60.0]])
+    points = upright @ turn + (300.0, 200.0)
+    image = spot((600, 400), *points[2], radius=3)
+    crop, matrix = face_crop(image, points, roll, 145)
+    assert crop.shape == (145, 145)
+    inside = transform(matrix, points)
+    # The longer side of the box, 100 pixels, is 1 / CROP_MARGIN of the crop: here 100 pixels too.
+    assert inside - inside[2] == pytest.approx(upright, abs=1e-3)
+    low, high = inside.min(axis=0), inside.max(axis=0)
+    assert (low + high) / 2 == pytest.approx(np.array([72.0, 72.0]), abs=1e-3)
+    assert centroid(crop) == pytest.approx(inside[2], abs=0.1)
+    color = np.repeat(image[..., None], 3, axis=2)
+    assert face_crop(color, points, roll, 145)[0].shape == (145, 145, 3)

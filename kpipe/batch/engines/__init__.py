@@ -1,1 +1,1 @@
-"""Who does the photographs of a job: processes on this machine, or a Ray cluster."""
+"""What processes the photographs of a job: this machine, or a Ray cluster."""

@@ -1,7 +1,7 @@
-"""The local engine: processes that do one photograph at a time each.
+"""The local engine: worker processes on this machine, each on one core.
 
-Every worker has a pipe of its own and shares nothing with the others, so that one that is killed,
-at whatever moment, takes nothing with it but the photograph in its hands.
+Every worker has a pipe of its own and shares nothing with the others. A worker that is killed, at
+whatever moment, takes only the photograph that it is processing with it.
 """
 
 from __future__ import annotations
@@ -14,57 +14,64 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kpipe.batch.journal import Done
-from kpipe.batch.worker import PhotoWorker, Settings, Task, failed, thumbnail
-from kpipe.errors import EngineError, OutputError
+from kpipe.batch.types import Answer, PictureOptions, Task
+from kpipe.batch.worker import PhotoWorker, failed, thumbnail
+from kpipe.errors import EngineError, OutputError, reason_of
+
+if TYPE_CHECKING:
+    from kpipe.options import PipelineOptions
 
 AHEAD = 2
-"""Tasks that a worker has at most: one in its hands, one to go on with."""
+"""Tasks that a worker holds at most: the one in work and the next."""
 
 
 TICK = 0.2
-"""Seconds after which whoever takes the results is asked at the latest."""
+"""Longest time (seconds) from one list of answers, perhaps empty, to the next."""
 
 
 START_LIMIT = 300.0
-"""Seconds that a worker may take to load."""
+"""Seconds that a worker may take to load the networks."""
+
+
+START_ATTEMPTS = 3
+"""Workers in a row that may end before they are loaded; after that the engine gives up."""
 
 
 PATIENCE = 10.0
-"""Time limits that a photograph may take on a machine too busy to give its worker a processor."""
-
-
-Answer = Done | bytes | None
+"""Multiple of the time limit after which a photograph has failed even if the machine is so busy
+that its worker waits for a processor."""
 
 
 class LocalEngine:
-    """Does photographs on all cores.
+    """Processes photographs on all cores of this machine: see `kpipe.batch.types.Engine`.
 
     Args:
-        settings: how.
-        workers: processes.
-        time_limit: seconds a photograph may take.
-        memory: bytes that a worker may hold, or None for no limit (Linux alone has one).
+        pipeline: how faces are found.
+        pictures: which pictures are written.
+        workers: number of processes.
+        time_limit: seconds that a photograph may take.
+        memory: bytes that a worker may hold, None for no limit (only Linux has one).
     """
 
     def __init__(
         self,
-        settings: Settings,
+        pipeline: PipelineOptions,
+        pictures: PictureOptions,
         workers: int,
         time_limit: float = 60.0,
         memory: int | None = None,
     ) -> None:
-        self._start = (settings, memory)
-        self._time_limit = time_limit
-        self._crashes = 0
-        self._workers: list[_Worker] = []
+        self._worker_arguments = (pipeline, pictures, memory)
         self._count = workers
+        self._time_limit = time_limit
+        self._failed_starts = 0
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -74,86 +81,115 @@ class LocalEngine:
             worker.kill()
 
     def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
-        """The tasks and what came of them, in any order, as they are done.
+        """The tasks with their answers, in any order, as workers finish them.
 
-        Yields an empty list from time to time. The answer to a photograph is `Done`, to a
-        thumbnail a JPEG's bytes, or None if it could not be made.
+        Yields an empty list from time to time.
 
         Raises:
             EngineError: workers do not start.
             OutputError: results cannot be written.
         """
-        waiting: deque[Task] = deque()  # the next one, and what a worker that died had not begun
-        ended = False
+        queue = _Queue(tasks)
         while True:
-            while len(self._workers) < self._count:
-                self._workers.append(_Worker(*self._start))
-            # Those with nothing to do first.
-            for worker in sorted(self._workers, key=lambda worker: len(worker.tasks)):
-                while True:
-                    if not waiting and not ended:
-                        task = next(tasks, None)
-                        ended = task is None
-                        waiting.extend([] if task is None else [task])
-                    if not waiting or not worker.takes(waiting[0]):
-                        break
-                    worker.give(waiting.popleft())
-            if ended and not waiting and not any(worker.tasks for worker in self._workers):
+            self._start_workers()
+            self._hand_out(queue)
+            if queue.first() is None and not any(worker.tasks for worker in self._workers):
                 return
-            answers: list[tuple[Task, Answer]] = []
-            ready = wait([worker.pipe for worker in self._workers], TICK)
-            for worker in list(self._workers):
-                answers += worker.answer() if worker.pipe in ready else []
-                reason = worker.dead or self._overdue(worker)
-                if reason is not None:
-                    answers += self._bury(worker, reason, waiting)
-            yield answers
+            yield self._collect(queue)
+
+    def _start_workers(self) -> None:
+        while len(self._workers) < self._count:
+            self._workers.append(_Worker(*self._worker_arguments))
+
+    def _hand_out(self, queue: _Queue) -> None:
+        """Gives each worker as many tasks as it takes, idle workers first."""
+        for worker in sorted(self._workers, key=lambda worker: len(worker.tasks)):
+            while (task := queue.first()) is not None and worker.takes(task):
+                worker.give(queue.pop())
+
+    def _collect(self, queue: _Queue) -> list[tuple[Task, Answer]]:
+        """The answers that arrive within a tick, and those for workers that died or hang."""
+        answers: list[tuple[Task, Answer]] = []
+        ready = wait([worker.pipe for worker in self._workers], TICK)
+        for worker in list(self._workers):
+            if worker.pipe in ready:
+                answers += worker.receive()
+            reason = worker.dead or self._overdue(worker)
+            if reason is not None:
+                answers += self._bury(worker, reason, queue)
+        return answers
 
     def _overdue(self, worker: _Worker) -> str | None:
+        """Why a worker must be ended, or None if it may go on."""
+        if worker.loaded and not worker.tasks:
+            return None
         limit = self._time_limit if worker.loaded else START_LIMIT
         taken = time.monotonic() - worker.since
-        if taken < limit or not (worker.tasks or not worker.loaded):
+        if taken < limit:
             return None
-        if taken < PATIENCE * limit and worker.waits_for_a_processor(limit):
+        if taken < PATIENCE * limit and worker.waits_for_processor(limit):
             return None
         return f"took longer than {limit:g} s (--time-limit)"
 
-    def _bury(
-        self, worker: _Worker, reason: str, waiting: deque[Task]
-    ) -> list[tuple[Task, Answer]]:
+    def _bury(self, worker: _Worker, reason: str, queue: _Queue) -> list[tuple[Task, Answer]]:
+        """Ends a worker. The task in its work fails, the next goes back to the queue."""
         worker.kill()
         self._workers.remove(worker)
         if not worker.loaded:
-            self._crashes += 1
-            if self._crashes >= 3:
+            self._failed_starts += 1
+            if self._failed_starts >= START_ATTEMPTS:
                 raise EngineError(f"the workers do not start: {reason}")
             return []
-        self._crashes = 0
+        self._failed_starts = 0
         if not worker.tasks:
             return []
         task = worker.tasks.popleft()
-        waiting.extend(worker.tasks)
+        queue.put_back(worker.tasks)
         if task.thumbnail is not None:
             return [(task, None)]
-        # A photograph that takes too long once will again; what kills a worker may be others'
-        # need for memory.
-        died = worker.dead is not None
-        done = failed(task, reason, again=died)
-        return [(task, done)]
+        # A photograph that took too long will do so again. A worker may also be killed because
+        # other programs needed its memory: then the next run tries again.
+        return [(task, failed(task, reason, retry=worker.dead is not None))]
+
+
+class _Queue:
+    """The tasks that no worker has: those put back, then those of the job, drawn one at a time."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self._tasks = tasks
+        self._drawn: deque[Task] = deque()
+
+    def first(self) -> Task | None:
+        """The task that is next, or None if there is no more."""
+        if not self._drawn:
+            task = next(self._tasks, None)
+            if task is None:
+                return None
+            self._drawn.append(task)
+        return self._drawn[0]
+
+    def pop(self) -> Task:
+        """Takes out what `first` returned."""
+        return self._drawn.popleft()
+
+    def put_back(self, tasks: Iterable[Task]) -> None:
+        self._drawn.extend(tasks)
 
 
 class _Worker:
-    """One process, and what it has been given.
+    """One worker process, and the tasks that it holds.
 
     Attributes:
-        tasks: what it has not answered, oldest first; that is the one in its hands.
-        since: when it began with that one.
-        busy: seconds of a processor that it had taken then.
-        loaded: whether it is ready for work.
-        dead: why it is no more, or None.
+        tasks: those that it has not answered, oldest first; the first one is in work.
+        since: when it began with the first one (seconds, `time.monotonic`).
+        busy: processor time (seconds) that the process had used then.
+        loaded: whether its networks are loaded.
+        dead: why the process ended, or None.
     """
 
-    def __init__(self, settings: Settings, memory: int | None) -> None:
+    def __init__(
+        self, pipeline: PipelineOptions, pictures: PictureOptions, memory: int | None
+    ) -> None:
         self.tasks: deque[Task] = deque()
         self.since, self.busy = time.monotonic(), 0.0
         self.loaded = False
@@ -161,11 +197,11 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, settings, memory, os.getpid()), daemon=True
+            target=_serve, args=(theirs, pipeline, pictures, memory, os.getpid()), daemon=True
         )
-        # Ctrl-C goes to the whole process group: it is for the parent alone. A child inherits
-        # what is blocked, from its first moment on. (Starting its tracker, which the first child
-        # does, multiprocessing unblocks SIGINT: so that is done before.)
+        # The terminal sends Ctrl-C to the whole process group, but only the parent should react. A
+        # child inherits blocked signals from its first moment on. (multiprocessing unblocks SIGINT
+        # when it starts its resource tracker, so the tracker is started before.)
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -175,9 +211,11 @@ class _Worker:
         theirs.close()
 
     def takes(self, task: Task) -> bool:
+        """Whether it can be given this task now."""
         if self.dead is not None or not self.loaded:
             return False
-        # Large contents wait until the worker listens: both ends writing would block for ever.
+        # A large content fills the pipe, so the worker must be reading: with both ends writing,
+        # both would block for ever.
         bulky = any(t.content is not None for t in (*self.tasks, task))
         return len(self.tasks) < (1 if bulky else AHEAD)
 
@@ -185,17 +223,17 @@ class _Worker:
         if not self.tasks:
             self._begin()
         self.tasks.append(task)
-        # One that has died is noticed when its answers are asked for.
+        # If the worker has died, `receive` notices it.
         with contextlib.suppress(OSError):
             self.pipe.send(task)
 
-    def answer(self) -> list[tuple[Task, Answer]]:
-        """What it answers, once its pipe is ready: nothing if it has only loaded, or died."""
+    def receive(self) -> list[tuple[Task, Answer]]:
+        """Its next answer, once its pipe is ready; none if it has only loaded, or died."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(5)
-            self.dead = _cause(self._process.exitcode)
+            self.dead = _cause_of_death(self._process.exitcode)
             return []
         self._begin()
         if isinstance(answer, _Loaded):
@@ -208,8 +246,8 @@ class _Worker:
     def _begin(self) -> None:
         self.since, self.busy = time.monotonic(), _processor_time(self._process.pid)[1]
 
-    def waits_for_a_processor(self, limit: float) -> bool:
-        """Whether it would go on if it were let, and has not had so many seconds yet."""
+    def waits_for_processor(self, limit: float) -> bool:
+        """Whether it is runnable but has had less than `limit` seconds of processor time."""
         running, busy = _processor_time(self._process.pid)
         return running and busy - self.busy < limit
 
@@ -220,20 +258,20 @@ class _Worker:
 
 
 def _processor_time(process: int | None) -> tuple[bool, float]:
-    """Whether a process has something to compute, and the seconds that it has computed so far.
+    """Whether a process is running or runnable, and its processor time so far (seconds).
 
-    Where there is no /proc it is taken for idle.
+    Without /proc it counts as idle.
     """
     try:
         text = Path(f"/proc/{process}/stat").read_text()
     except OSError:
         return False, 0.0
-    # The second field is a name, in which there may be anything.
+    # The second field is the program's name in parentheses and may hold any character.
     state, *fields = text.rpartition(")")[2].split()
     return state == "R", (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
 
 
-def _cause(code: int | None) -> str:
+def _cause_of_death(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
@@ -242,17 +280,23 @@ def _cause(code: int | None) -> str:
 
 
 class _Loaded:
-    """Says that a worker is ready."""
+    """The first message of a worker: its networks are loaded."""
 
 
-def _serve(pipe: Connection, settings: Settings, memory: int | None, parent: int) -> None:
-    """The life of a worker."""
+def _serve(
+    pipe: Connection,
+    pipeline: PipelineOptions,
+    pictures: PictureOptions,
+    memory: int | None,
+    parent: int,
+) -> None:
+    """The main function of a worker process: answers tasks until its pipe closes."""
     _die_with(parent)
-    _be_silent()
+    _silence_output()
     try:
-        worker = PhotoWorker(settings)
+        worker = PhotoWorker(pipeline, pictures)
     except Exception as error:
-        pipe.send(EngineError(" ".join(str(error).split())))
+        pipe.send(EngineError(reason_of(error)))
         return
     if memory is not None:
         _limit_memory(memory)
@@ -273,31 +317,33 @@ def _serve(pipe: Connection, settings: Settings, memory: int | None, parent: int
 def _thumbnail(task: Task) -> bytes | None:
     try:
         return thumbnail(task)
-    except Exception:  # a contact sheet can do without
+    except Exception:  # the contact sheet leaves this photograph out
         return None
 
 
 def _die_with(parent: int) -> None:
-    """Without its parent, however that ended, a worker ends at once, even amid a photograph."""
+    """Ends this worker at once when its parent ends, however that was."""
     if sys.platform == "linux":
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        # The parent may have ended before the call.
         if os.getppid() != parent:
             os._exit(0)
 
 
-def _be_silent() -> None:
-    """Decoders written in C print warnings on damaged pictures; the reason is in the result."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+def _silence_output() -> None:
+    """Discards the warnings that decoders written in C print; results hold the reasons."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
 
 
 def _limit_memory(size: int) -> None:
     if sys.platform == "linux":
         import resource
 
-        # What has been allocated, not what is mapped: libraries map far more than they use.
+        # RLIMIT_DATA counts allocated memory. Libraries map far more than they use, so a limit on
+        # mapped memory (RLIMIT_AS) would say little.
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -1,9 +1,8 @@
 """The Ray engine: the same work on the machines of a cluster.
 
-Ray Data spreads the photographs over all nodes and does again what a lost node had in its hands.
-Each of its actors keeps one worker of the local engine, so that time limits, memory limits and
-workers that die give the same records here as there; the journal stays with whoever started the
-job.
+Ray Data spreads the photographs over all nodes and repeats the work of a lost node. Each of its
+actors runs a local engine of one worker, so that time limits, memory limits and killed workers give
+the same records as on one machine. The journal stays on the machine that started the job.
 """
 
 from __future__ import annotations
@@ -14,53 +13,59 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 import ray.data
 
-from kpipe.batch.engines.local import Answer, LocalEngine
-from kpipe.batch.journal import Done
-from kpipe.batch.sources import is_address
-from kpipe.batch.worker import Settings, Task
-from kpipe.errors import EngineError
+from kpipe.batch.engines.local import LocalEngine
+from kpipe.batch.remote import is_address
+from kpipe.batch.types import Answer, PhotoResult, PictureOptions, Task
+from kpipe.errors import EngineError, reason_of
+
+if TYPE_CHECKING:
+    from kpipe.options import PipelineOptions
 
 BATCH = 16
-"""Photographs that an actor is given at a time: what a lost node costs each of its cores."""
+"""Photographs given to an actor at a time; a lost node loses this many for each of its cores."""
+
 
 WAVE = 200_000
-"""Photographs of one data set. The names of a wave lie in the cluster's memory, not in ours."""
+"""Photographs in one data set. Their names lie in the memory of the cluster."""
+
 
 WAVE_BYTES = 256 << 20
-"""Of a wave's contents, which photographs from archives carry with them."""
+"""Content (bytes) after which a wave ends: photographs from archives travel with their content."""
 
 
 class RayEngine:
-    """Does photographs on all cores of a Ray cluster.
+    """Processes photographs on all cores of a Ray cluster: see `kpipe.batch.types.Engine`.
 
-    Photographs, and the folder of results if pictures are wanted, must be there under the same
-    path on every node, or be addresses; kpipe must be installed on every node.
+    Every node must have kpipe installed and find the photographs, and the results folder if
+    pictures are written, under the same path. Photographs may also be addresses.
 
     Args:
-        settings: how.
-        address: of the cluster, as `ray.init` takes it; without it one is started here.
+        pipeline: how faces are found.
+        pictures: which pictures are written.
+        address: of the cluster, as `ray.init` takes it; None starts a cluster on this machine.
         time_limit, memory: see `LocalEngine`.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        pipeline: PipelineOptions,
+        pictures: PictureOptions,
         address: str | None = None,
         time_limit: float = 60.0,
         memory: int | None = None,
     ) -> None:
         self._address = address
-        self._arguments = (settings, time_limit, memory)
+        self._arguments = (pipeline, pictures, time_limit, memory)
 
     def __enter__(self) -> RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        _knock(self._address)
+        _check_address(self._address)
         try:
             ray.init(
                 self._address,
@@ -68,9 +73,9 @@ class RayEngine:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except Exception as error:  # Ray's own are of many kinds, some plain Exceptions
-            reason = " ".join(str(error).split())
-            raise EngineError(f"no Ray cluster at {self._address or 'hand'} ({reason})") from None
+        except Exception as error:  # Ray raises many kinds, plain Exception among them
+            where = self._address or "hand"
+            raise EngineError(f"no Ray cluster at {where} ({reason_of(error)})") from None
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -80,16 +85,16 @@ class RayEngine:
         ray.shutdown()
 
     def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
-        """See `LocalEngine.run`.
+        """The tasks with their answers, in any order: see `LocalEngine.run`.
 
         Raises:
-            EngineError: the cluster does not go on.
+            EngineError: the cluster fails.
         """
         for first in tasks:
-            yield from self._run_wave(_wave(itertools.chain([first], tasks)))
+            yield from self._run_wave(_next_wave(itertools.chain([first], tasks)))
 
     def _run_wave(self, wave: list[Task]) -> Iterator[list[tuple[Task, Answer]]]:
-        open_ = {task.id: task._replace(content=None) for task in wave}
+        unanswered = {task.id: task._replace(content=None) for task in wave}
         blocks: list[Any] = [
             ray.put(pa.table({"task": [pickle.dumps(task) for task in wave[k : k + BATCH]]}))
             for k in range(0, len(wave), BATCH)
@@ -97,7 +102,7 @@ class RayEngine:
         del wave
         resources: dict[str, float] = ray.cluster_resources()
         cores = max(int(resources.get("CPU", 1)), 1)
-        done = ray.data.from_arrow_refs(blocks).map_batches(
+        results = ray.data.from_arrow_refs(blocks).map_batches(
             _Actor,
             fn_constructor_args=self._arguments,
             batch_format="pyarrow",
@@ -106,23 +111,24 @@ class RayEngine:
             concurrency=(1, min(cores, len(blocks))),
         )
         try:
-            batches: Any = done.iter_batches(batch_size=None, batch_format="pyarrow")
+            batches: Any = results.iter_batches(batch_size=None, batch_format="pyarrow")
             for batch in batches:
-                results = [pickle.loads(row) for row in batch["done"].to_pylist()]
-                # A batch that was done twice, for a node was lost, counts once.
-                yield [(open_.pop(r.id), r) for r in results if r.id in open_]
+                answers = [pickle.loads(row) for row in batch["result"].to_pylist()]
+                # A batch that was repeated after the loss of a node counts once.
+                yield [(unanswered.pop(r.id), r) for r in answers if r.id in unanswered]
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(f"the Ray cluster does not go on: {lines[-1]}") from None
-        if open_:
-            raise EngineError(f"the Ray cluster has lost {len(open_)} photographs; run again")
+        if unanswered:
+            count = len(unanswered)
+            raise EngineError(f"the Ray cluster has lost {count} photographs; run again")
 
 
-def _knock(address: str | None) -> None:
-    """Ray itself would try for minutes to reach what is not there.
+def _check_address(address: str | None) -> None:
+    """Tries to connect to a cluster, because Ray itself would try for minutes.
 
     Raises:
-        EngineError: nobody answers.
+        EngineError: nothing answers at the address.
     """
     host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():
@@ -133,11 +139,11 @@ def _knock(address: str | None) -> None:
         raise EngineError(f"no Ray cluster at {address} ({error.strerror or error})") from None
 
 
-def _wave(tasks: Iterator[Task]) -> list[Task]:
+def _next_wave(tasks: Iterator[Task]) -> list[Task]:
     wave: list[Task] = []
     size = 0
     for task in itertools.islice(tasks, WAVE):
-        # A node's processes run in folders of their own.
+        # Processes of a node run in folders of their own, where relative paths lead nowhere.
         place = task.place if is_address(task.place) else os.path.abspath(task.place)  # noqa: PTH100
         wave.append(task._replace(place=place))
         size += len(task.content or b"")
@@ -147,13 +153,19 @@ def _wave(tasks: Iterator[Task]) -> list[Task]:
 
 
 class _Actor:
-    """One core of the cluster."""
+    """One core of the cluster: a local engine of one worker."""
 
-    def __init__(self, settings: Settings, time_limit: float, memory: int | None) -> None:
-        self._engine = LocalEngine(settings, 1, time_limit, memory)
+    def __init__(
+        self,
+        pipeline: PipelineOptions,
+        pictures: PictureOptions,
+        time_limit: float,
+        memory: int | None,
+    ) -> None:
+        self._engine = LocalEngine(pipeline, pictures, 1, time_limit, memory)
 
     def __call__(self, batch: Any) -> Any:
         tasks = (pickle.loads(row) for row in batch["task"].to_pylist())
         answers = itertools.chain.from_iterable(self._engine.run(tasks))
-        done: list[Done] = [answer for _, answer in answers if isinstance(answer, Done)]
-        return pa.table({"done": [pickle.dumps(result) for result in done]})
+        results = [answer for _, answer in answers if isinstance(answer, PhotoResult)]
+        return pa.table({"result": [pickle.dumps(result) for result in results]})

@@ -1,0 +1,1 @@
+"""What the commands do, as functions: a source, a pipeline or tracker, and sinks."""

@@ -37,6 +37,10 @@ MIN_COARSE_SCORE = 0.02
 """Candidates that the coarse landmarker scores below this get no landmarks of it, which saves a
 third of its time. If the detector is confident, the mean face in its box stands for them."""
 
+CONFIDENT, UNLIKELY, OTHER_TURNS = 0.4, 0.5, (90.0, 180.0, 270.0)
+"""Detections with a score of at least the first whose coarse score is below the second are tried at
+the other quarter turns too. Of 89 held-out faces upside down 1 is then missed, otherwise 4."""
+
 REFINED_SHARE = 0.3
 """Candidates are refined if their probability of a face, by detector and coarse landmarks, is at
 least this share of the minimum score."""
@@ -153,8 +157,17 @@ class Pipeline:
         The landmarkers learned from nearly frontal faces. The detector is confident of profiles and
         half hidden faces too, which they may reject.
         """
-        found = self._coarse_landmarks(pyramid, detections, MIN_COARSE_SCORE)
-        coarse = anchored(found, detections)
+        coarse = self._anchored_coarse(pyramid, detections)
+        # A confident detection whose crop shows no upright face may lie at another quarter turn.
+        doubtful = np.flatnonzero((detected >= CONFIDENT) & (coarse.scores < UNLIKELY))
+        if len(doubtful):
+            again = np.tile(doubtful, len(OTHER_TURNS))
+            rolls = detections.rolls[again] + np.repeat(OTHER_TURNS, len(doubtful))
+            turned = Detections(detections.boxes[again], rolls, detected[again])
+            more = self._anchored_coarse(pyramid, turned)
+            likely = more.scores >= UNLIKELY
+            detections, coarse = detections.joined(turned[likely]), coarse.joined(more[likely])
+            detected = np.concatenate([detected, detected[again][likely]])
         scores = face_probability(COARSE_WEIGHTS, detected, coarse.scores)
         probable = Landmarks(coarse.points, coarse.sigma, scores)
         chosen = self._suppress(probable, REFINED_SHARE * self.min_score)
@@ -230,6 +243,10 @@ class Pipeline:
         matrices = _crop_matrices(detections, self.coarse)
         found = self.coarse(pyramid.crops(matrices, self.coarse.crop_size), min_score)
         return found.mapped_back(matrices)
+
+    def _anchored_coarse(self, pyramid: ImagePyramid, detections: Detections) -> Landmarks:
+        found = self._coarse_landmarks(pyramid, detections, MIN_COARSE_SCORE)
+        return anchored(found, detections)
 
     def _suppress(self, found: Landmarks, min_score: float) -> NDArray[np.intp]:
         """Indices of the probable faces that no more probable one overlaps."""

@@ -26,6 +26,11 @@ NOMINAL_SIDES = (24.0, 48.0)
 RANGE = (16.0, 64.0)
 """Sides [px] of the faces that one pass detects."""
 
+LEVEL_STEP = 2.0
+"""Each level of the pyramid is smaller by this factor, so that most faces are in the range of two.
+On 242 held-out photographs that finds .916 of the faces of 50 pixels at a precision of .97; with
+levels four times smaller, which each face meets once, it finds .895."""
+
 CERTAIN_ROLL, MIN_TURNED_SCORE = 0.7, 0.2
 """Length of the predicted (cosine, sine) of the roll below which quarter turns are tried too, if a
 face is at least so probable. A network that wavers between two rolls predicts their mean, which is
@@ -75,7 +80,7 @@ class ProposalDetector:
         model: Path | None = None,
         *,
         min_face: float = MIN_FACE,
-        min_score: float = 0.03,
+        min_score: float = 0.02,
         limit: int = 40,
         threads: int = 0,
     ) -> None:
@@ -124,10 +129,9 @@ class ProposalDetector:
 def _levels(
     gray: NDArray[np.uint8], reduction: float
 ) -> Iterator[tuple[NDArray[np.uint8], tuple[float, float]]]:
-    """The picture reduced by a factor and ever further by four, until a face that fills it is in
+    """The picture reduced by a factor and ever further, until a face that fills it is in
     the range; each with the exact factors, across and down.
     """
-    step = RANGE[1] / RANGE[0]
     level, (width, height) = _averaged(gray, int(reduction))
     while True:
         size = (max(round(width / reduction), 1), max(round(height / reduction), 1))
@@ -136,7 +140,7 @@ def _levels(
         yield level, (width / size[0], height / size[1])
         if max(size) <= RANGE[1]:
             return
-        reduction *= step
+        reduction *= LEVEL_STEP
 
 
 def _places(cells: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from kpipe.preprocessing.boxes import iou, landmark_box
 from kpipe.structures.detections import Detections
 from kpipe.structures.landmarks import Landmarks
 
-COARSE_WEIGHTS = (0.18, 0.78, 0.52)
-REFINED_WEIGHTS = (0.43, 0.69, 0.24, 0.30)
+COARSE_WEIGHTS = (0.21, 0.53, 0.53)
+REFINED_WEIGHTS = (0.46, 0.50, 0.29, 0.22)
 """Intercept of the log odds of a face, and weights of those of the detector, the coarse landmarker
 and the landmarker: see `face_probability`."""
 

@@ -65,13 +65,28 @@ def train(
     scenes: DetectionScenes,
     folder: Path,
     *,
+    start: DetectionNetwork | None = None,
     workers: int = 1,
     checkpoint_every: int = 250,
 ) -> DetectionNetwork:
-    """Trains, or goes on where the checkpoint in `folder` stands; the averaged network."""
+    """Trains, or goes on where the checkpoint in `folder` stands.
+
+    Args:
+        settings: of the run.
+        scenes: at least as many as the run takes.
+        folder: gets `checkpoint.pt`.
+        start: a network whose weights to begin with.
+        workers: processes that make scenes.
+        checkpoint_every: steps from one checkpoint to the next.
+
+    Returns:
+        The averaged network.
+    """
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = DetectionNetwork().to(device)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -202,6 +217,8 @@ def main() -> None:
     parser.add_argument("--output", "-o", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=DetectionSettings.steps)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=DetectionSettings.learning_rate)
+    parser.add_argument("--start-from", type=Path, help="a run whose network to begin with")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for all cores")
     parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
     arguments = parser.parse_args()
@@ -212,11 +229,14 @@ def main() -> None:
     faces = load_pasted(arguments.faces, arguments.exclude)
     empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_empty(f, None)[0]]
     print(f"{len(photos)} photographs, {len(faces)} faces, {len(empty)} without", flush=True)
-    settings = DetectionSettings(steps=arguments.steps, seed=arguments.seed)
+    settings = DetectionSettings(
+        steps=arguments.steps, learning_rate=arguments.learning_rate, seed=arguments.seed
+    )
     scenes = DetectionScenes(
         list(photos.values()), faces, empty, settings.steps * settings.batch, settings.seed
     )
-    network = train(settings, scenes, arguments.output, workers=arguments.workers)
+    start = load_run(arguments.start_from) if arguments.start_from is not None else None
+    network = train(settings, scenes, arguments.output, start=start, workers=arguments.workers)
     others = DetectionScenes(list(photos.values()), faces, empty, CALIBRATION, settings.seed + 1)
     pictures = np.concatenate([others[index][0] for index in range(CALIBRATION)])
     plain = arguments.output / "proposals_float.onnx"

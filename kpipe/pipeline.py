@@ -13,7 +13,13 @@ from kpipe import _deprecated
 from kpipe.detectors.proposals import ProposalDetector
 from kpipe.measures.pose import head_angles
 from kpipe.networks.classifier import FaceClassifier
-from kpipe.networks.fusion import COARSE_WEIGHTS, REFINED_WEIGHTS, anchored, face_probability
+from kpipe.networks.fusion import (
+    COARSE_WEIGHTS,
+    REFINED_WEIGHTS,
+    anchored,
+    face_probability,
+    fused_score,
+)
 from kpipe.networks.landmarker import COARSE, Landmarker
 from kpipe.preprocessing.affine import crop_transforms
 from kpipe.preprocessing.boxes import head_box, landmark_box, nms
@@ -27,11 +33,6 @@ from kpipe.utils.resources import packaged
 MIN_CLASSIFIER_SCORE = 0.1
 """Candidates that the classifier scores below this are dropped. On held-out data that keeps all 352
 faces (any rotation, down to 16 pixels) and rejects 86 % of the non-faces."""
-
-USUAL_SPREAD, SPREAD_PENALTY = 0.033, 150.0
-"""Mean sigma of a face, in sides of its landmark box, that none of 416 held-out faces exceeds; and
-how much the log odds of a face fall for each side above it. False faces on photographs without any
-have 0.033 to 0.055."""
 
 MIN_COARSE_SCORE = 0.02
 """Candidates that the coarse landmarker scores below this get no landmarks of it, which saves a
@@ -253,19 +254,6 @@ class Pipeline:
         probable = np.flatnonzero(found.scores >= min_score)
         boxes = landmark_box(found.points[probable])
         return probable[nms(boxes, found.scores[probable], self.overlap)]
-
-
-def fused_score(coarse: Landmarks, refined: Landmarks) -> NDArray[np.float32]:
-    """(n,) probability of a face: the lower of both stages' scores, less where sigma is unusual.
-
-    A false face, a fold in a cloth for instance, has points that could be anywhere: its sigma is
-    large.
-    """
-    least = np.minimum(coarse.scores, refined.scores).astype(np.float64).clip(1e-6, 1 - 1e-6)
-    sides = np.ptp(refined.points, axis=1).max(axis=1)
-    spread = refined.sigma.mean(axis=1) / np.maximum(sides, 1e-6)
-    odds = np.log(least / (1 - least)) - SPREAD_PENALTY * np.maximum(spread - USUAL_SPREAD, 0)
-    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 
 def _checked(found: Detections | Sequence[NDArray[np.floating]]) -> Detections:

@@ -21,7 +21,7 @@ from kpipe import (
     read_image,
 )
 from kpipe.detectors.registry import TILTS, make_detector
-from kpipe.pipeline import fused_score
+from kpipe.networks.fusion import fused_score
 from kpipe.preprocessing.boxes import iou, landmark_box
 from kpipe.preprocessing.crops import to_gray
 from kpipe.structures.landmarks import Landmarks

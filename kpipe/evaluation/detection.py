@@ -24,7 +24,8 @@ from kpipe.datasets.coco import picture_of
 from kpipe.detectors.yunet import YuNetDetector
 from kpipe.errors import ImageError
 from kpipe.media.images import read_image
-from kpipe.pipeline import Pipeline, fused_score
+from kpipe.networks.fusion import fused_score
+from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.boxes import head_box, iou, landmark_box, nms
 from kpipe.preprocessing.crops import to_gray
 from kpipe.structures.detections import Detections, Detector

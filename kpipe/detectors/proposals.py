@@ -18,13 +18,17 @@ from kpipe.utils.resources import packaged
 PROPOSALS = "models/proposals.onnx"
 
 STRIDES = (8, 16)
-"""Pixels from one cell to the next, of the network's two maps."""
+"""Pixels from one cell to the next, of the detection network's two maps."""
 
 NOMINAL_SIDES = (24.0, 48.0)
 """Sides [px] that predicted sizes are relative to, of the two maps: three cells of each."""
 
 RANGE = (16.0, 64.0)
-"""Sides [px] of the faces that one pass detects."""
+"""Sides [px] of the faces that one pass of the detection network detects."""
+
+STRIDE, OCTAVE, NOMINAL_SIDE = 8, (16.0, 32.0), 22.6
+"""The same of the smaller network of version 0.1, which has one map and whose scores only rank.
+`kpipe train --stage proposals` still trains it."""
 
 LEVEL_STEP = 2.0
 """Each level of the pyramid is smaller by this factor, so that most faces are in the range of two.
@@ -85,8 +89,15 @@ class ProposalDetector:
         threads: int = 0,
     ) -> None:
         self._session = OnnxSession(model or packaged(PROPOSALS), threads)
-        if self._session.metadata.get("kpipe.network") != "detection":
+        kind = self._session.metadata.get("kpipe.network")
+        if kind == "detection":
+            self._maps = dict(zip(("fine", "coarse"), zip(STRIDES, NOMINAL_SIDES)))
+        elif kind == "proposals":
+            self._maps = {"maps": (STRIDE, NOMINAL_SIDE)}
+        else:
             raise ModelError(f"{model}: an ONNX file, but not a detection network of kpipe's")
+        self._states_scores = kind == "detection"
+        self._largest = RANGE[1] if kind == "detection" else OCTAVE[1]
         self.min_face = min_face
         self.min_score = min_score
         self.limit = limit
@@ -96,14 +107,15 @@ class ProposalDetector:
         smallest = self.min_face
         if smallest < 1:
             smallest = max(smallest * max(gray.shape), MIN_FACE_PIXELS)
-        levels = list(_levels(gray, smallest / RANGE[0]))
+        levels = list(_levels(gray, smallest / RANGE[0], self._largest))
         cells = [self._cells(level, factors) for level, factors in levels]
         places = _places(np.concatenate(cells, axis=1, dtype=np.float64))
         limit = self.limit * max(levels[0][0].size / USUAL_AREA, 1.0)
-        return _detections(_merged(places, round(limit)))
+        found = _detections(_merged(places, round(limit)))
+        return found if self._states_scores else Detections(found.boxes, found.rolls)
 
     def _cells(self, gray: NDArray[np.uint8], factors: tuple[float, float]) -> NDArray[np.floating]:
-        """The probable cells of one level, of both maps.
+        """The probable cells of one level, of all maps.
 
         Returns:
             (12, n): the six channels there, column and row, stride and nominal side of the map, and
@@ -114,9 +126,9 @@ class ProposalDetector:
         framed = cv2.copyMakeBorder(
             gray, BORDER, BORDER + bottom, BORDER, BORDER + right, cv2.BORDER_REPLICATE
         )
-        both = self._session.run(["fine", "coarse"], {"crops": framed[None, None]})
+        outputs = self._session.run([*self._maps], {"crops": framed[None, None]})
         parts = []
-        for maps, stride, nominal in zip(both, STRIDES, NOMINAL_SIDES):
+        for maps, (stride, nominal) in zip(outputs, self._maps.values()):
             rows, columns = np.nonzero(maps[0, 0] >= self.min_score)
             found = np.empty((12, len(rows)), np.float32)
             found[:6] = maps[0][:, rows, columns]
@@ -127,10 +139,10 @@ class ProposalDetector:
 
 
 def _levels(
-    gray: NDArray[np.uint8], reduction: float
+    gray: NDArray[np.uint8], reduction: float, largest: float
 ) -> Iterator[tuple[NDArray[np.uint8], tuple[float, float]]]:
-    """The picture reduced by a factor and ever further, until a face that fills it is in
-    the range; each with the exact factors, across and down.
+    """The picture reduced by a factor and ever further, until a face that fills it is no
+    larger than `largest` [px]; each with the exact factors, across and down.
     """
     level, (width, height) = _averaged(gray, int(reduction))
     while True:
@@ -138,7 +150,7 @@ def _levels(
         if size != (level.shape[1], level.shape[0]):
             level = np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA), np.uint8)
         yield level, (width / size[0], height / size[1])
-        if max(size) <= RANGE[1]:
+        if max(size) <= largest:
             return
         reduction *= LEVEL_STEP
 

@@ -10,29 +10,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from kpipe.datasets import held_out, read_samples
 from kpipe.detectors.proposals import ProposalDetector
 from kpipe.pipeline import Pipeline
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace, load_faces, load_negatives
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
+from kpipe.training.detection_scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
 from kpipe.training.duplicates import without_duplicates
 from kpipe.training.fusion import calibration
-from kpipe.training.landmarks import load_empty, load_faces, one_thread, schedule
-from kpipe.training.scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
+from kpipe.training.loop import (
+    Figures,
+    Recipe,
+    Run,
+    averaged_weights,
+    load_batches,
+    mean_of,
+    one_device,
+    read_checkpoint,
+    train_steps,
+    warm_up_cosine,
+)
 
 Gray = NDArray[np.uint8]
 
@@ -68,101 +75,71 @@ def train(
     start: DetectionNetwork | None = None,
     workers: int = 1,
     checkpoint_every: int = 250,
+    on_step: Callable[[int, Figures], None] | None = None,
 ) -> DetectionNetwork:
     """Trains, or goes on where the checkpoint in `folder` stands.
 
     Args:
         settings: of the run.
-        scenes: at least as many as the run takes.
-        folder: gets `checkpoint.pt`.
+        scenes: as many as the run takes.
+        folder: gets `checkpoint.pt`, `settings.json` and `log.csv`.
         start: a network whose weights to begin with.
         workers: processes that make scenes.
         checkpoint_every: steps from one checkpoint to the next.
+        on_step: called with the step's number and the figures of it.
 
     Returns:
         The averaged network.
     """
     torch.manual_seed(settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = DetectionNetwork().to(device)
+    network = DetectionNetwork().to(one_device())
     if start is not None:
         network.load_state_dict(start.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "averaged": averaged}
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    done = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        done = state["step"]
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    loader = DataLoader(
-        scenes,
-        batch_size=settings.batch,
-        sampler=range(done * settings.batch, settings.steps * settings.batch),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=one_thread,
-        # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
-        multiprocessing_context="forkserver" if workers else None,
-    )
-    network.train()
-    recent: list[list[float]] = []
-    began = time.monotonic()
-    for step, (pictures, fine, coarse) in enumerate(loader, done + 1):
-        rate = settings.learning_rate * schedule(
-            step / settings.steps, min(500 / settings.steps, 0.1)
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        inputs = pictures.to(device).float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+    recorded = {"stage": "detection", **asdict(settings)}
+    run = Run(network, optimizer, settings.ema_decay, recorded, folder)
+
+    def schedule(step: int) -> dict[str, float]:
+        warm_up = min(WARM_UP / settings.steps, 0.1)
+        rate = settings.learning_rate * warm_up_cosine(step / settings.steps, warm_up)
+        return {"lr": rate}
+
+    recipe = Recipe(settings.steps, schedule, CLIP, checkpoint_every)
+
+    def report(step: int, recent: Sequence[Figures]) -> Figures:
+        means = {name: mean_of(recent, name) for name in ("loss", "score", "box", "roll")}
+        return {"learning_rate": schedule(step)["lr"], **means}
+
+    def objective(
+        pictures: Tensor, fine: Tensor, coarse: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = pictures.float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
             maps = network(inputs)
-        losses = detection_losses(
-            (maps[0].float(), maps[1].float()), (fine.to(device), coarse.to(device))
-        )
-        loss = losses.score + losses.box + settings.roll * losses.roll
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        averaged.update_parameters(network)
-        recent.append([float(value.detach()) for value in losses])
-        if step % checkpoint_every == 0 or step == settings.steps:
-            score, box, roll = np.mean(recent, axis=0)
-            pace = (time.monotonic() - began) / (step - done)
-            print(
-                f"step {step}: score {score:.4f}, box {box:.4f}, roll {roll:.4f}, "
-                f"{pace:.2f} s a step, {pace * (settings.steps - step) / 60:.0f} min left",
-                flush=True,
-            )
-            if not math.isfinite(score + box + roll):
-                raise FloatingPointError(f"step {step}: the loss is not finite")
-            recent.clear()
-            states = {name: part.state_dict() for name, part in parts.items()}
-            torch.save({**states, "step": step}, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-    return _network_of(averaged)
+        parts = detection_losses((maps[0].float(), maps[1].float()), (fine, coarse))
+        loss = parts.score + parts.box + settings.roll * parts.roll
+        return loss, {name: value.detach() for name, value in parts._asdict().items()}
+
+    batches = load_batches(scenes, settings.batch, run.step, workers)
+    return train_steps(run, recipe, objective, batches, report, on_step)
 
 
-def _network_of(averaged: AveragedModel) -> DetectionNetwork:
-    result = averaged.module
-    assert isinstance(result, DetectionNetwork)
-    return result.eval()
+WARM_UP, CLIP = 500, 5.0
+"""Steps until the learning rate is at its peak, and L2 norm that the gradient is cut to."""
 
 
 def load_run(folder: Path) -> DetectionNetwork:
-    """The averaged network of a run's checkpoint."""
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    averaged = AveragedModel(DetectionNetwork(), use_buffers=True)
-    averaged.load_state_dict(state["averaged"])
-    return _network_of(averaged)
+    """The averaged network of a run.
+
+    Raises:
+        TrainingError: there is no usable checkpoint.
+    """
+    network = DetectionNetwork()
+    network.load_state_dict(averaged_weights(read_checkpoint(folder)))
+    return network.eval()
 
 
 HELD_OUT = 0.1
@@ -208,6 +185,13 @@ CALIBRATION = 300
 """Scenes that the ranges of 8-bit integers are set by."""
 
 
+def _print_losses(step: int, figures: Figures) -> None:
+    """Prints the figures of the steps that have a row in the log."""
+    if "learning_rate" in figures:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        print(f"step {step}: {values}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("tables", type=Path, nargs="+")
@@ -227,7 +211,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     photos, validation = load_photos(arguments.tables, arguments.output)
     faces = load_pasted(arguments.faces, arguments.exclude)
-    empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_empty(f, None)[0]]
+    empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_negatives(f, None)[0]]
     print(f"{len(photos)} photographs, {len(faces)} faces, {len(empty)} without", flush=True)
     settings = DetectionSettings(
         steps=arguments.steps, learning_rate=arguments.learning_rate, seed=arguments.seed
@@ -236,7 +220,14 @@ def main() -> None:
         list(photos.values()), faces, empty, settings.steps * settings.batch, settings.seed
     )
     start = load_run(arguments.start_from) if arguments.start_from is not None else None
-    network = train(settings, scenes, arguments.output, start=start, workers=arguments.workers)
+    network = train(
+        settings,
+        scenes,
+        arguments.output,
+        start=start,
+        workers=arguments.workers,
+        on_step=_print_losses,
+    )
     others = DetectionScenes(list(photos.values()), faces, empty, CALIBRATION, settings.seed + 1)
     pictures = np.concatenate([others[index][0] for index in range(CALIBRATION)])
     plain = arguments.output / "proposals_float.onnx"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from kpipe.training.detection_network import DetectionNetwork
 from kpipe.training.quantize import quantized
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 
@@ -58,21 +57,10 @@ def export(
         calibration: intercept and weight of the log odds of the network's scores, which say how
             well a box fits, that make them probabilities.
     """
-    buffer = io.BytesIO()
     names = ["fine", "coarse"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Exported(network, calibration).eval(),
-            (torch.zeros(1, 1, 128, 128, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=["crops"],
-            output_names=names,
-            dynamic_axes={name: {0: "n", 2: "h", 3: "w"} for name in ("crops", *names)},
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("crops", *names)}
+    picture = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
+    model = onnx_model(_Exported(network, calibration).eval(), {"crops": picture}, names, axes)
     if scenes is not None:
         model = quantized(model, scenes, levels=(1 / 64, 128))
     onnx.helper.set_model_props(model, {"kpipe.network": "detection"})

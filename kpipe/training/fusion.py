@@ -20,7 +20,7 @@ from kpipe.networks.fusion import COARSE_WEIGHTS, anchored, face_probability, lo
 from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
-from kpipe.training.scenes import LabelledScene, overlaps
+from kpipe.training.detection_scenes import LabelledScene, overlaps
 
 MATCHED = 0.3
 """IoU from which on a detection is the labeled face."""
@@ -107,8 +107,8 @@ def evidence(
 
 
 def main() -> None:
+    from kpipe.training.data import load_negatives
     from kpipe.training.detection import load_photos
-    from kpipe.training.landmarks import load_empty
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("tables", type=Path, nargs="+")
@@ -120,7 +120,7 @@ def main() -> None:
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, bool)
     scenes = list(photos.values())
     for folder in arguments.negatives:
-        scenes += [LabelledScene(photo.gray, *nothing) for photo in load_empty(folder, None)[1]]
+        scenes += [LabelledScene(photo.gray, *nothing) for photo in load_negatives(folder, None)[1]]
     rows, labels = evidence(Pipeline(ProposalDetector(arguments.detector)), scenes)
     print(f"{len(labels)} candidates, {int(labels.sum())} faces")
     for name, columns in (("COARSE_WEIGHTS", [0, 1]), ("REFINED_WEIGHTS", [0, 1, 2])):

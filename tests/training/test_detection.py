@@ -14,7 +14,7 @@ from kpipe import Pipeline, ProposalDetector, read_image
 from kpipe.datasets import DatasetError, read_samples
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace, load_faces
 from kpipe.training.detection import DetectionSettings, load_run, train
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import (
@@ -24,8 +24,7 @@ from kpipe.training.detection_network import (
     detection_losses,
     square_iou,
 )
-from kpipe.training.landmarks import load_faces
-from kpipe.training.scenes import (
+from kpipe.training.detection_scenes import (
     SIDES,
     DetectionScenes,
     LabelledScene,

@@ -9,7 +9,6 @@ roll. Goes on from the last checkpoint in RUN, and writes RUN/proposals.onnx at 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kpipe.datasets import held_out, read_samples
+from kpipe.datasets import read_samples
 from kpipe.detectors.proposals import ProposalDetector
-from kpipe.pipeline import Pipeline
 from kpipe.training.data import LabelledFace, load_faces, load_negatives
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
-from kpipe.training.detection_scenes import DetectionScenes, LabelledScene, find_faces, read_scenes
+from kpipe.training.detection_scenes import DetectionScenes, load_photos
 from kpipe.training.duplicates import without_duplicates
 from kpipe.training.fusion import calibration
 from kpipe.training.loop import (
@@ -140,36 +138,6 @@ def load_run(folder: Path) -> DetectionNetwork:
     network = DetectionNetwork()
     network.load_state_dict(averaged_weights(read_checkpoint(folder)))
     return network.eval()
-
-
-HELD_OUT = 0.1
-"""Share of the labelled photographs that is kept out of training, to choose settings by."""
-
-
-def load_photos(
-    tables: Sequence[Path], folder: Path
-) -> tuple[dict[str, LabelledScene], dict[str, LabelledScene]]:
-    """The photographs to train on, and those kept out.
-
-    Faces that the packaged pipeline detects on them, for precise squares and rolls, are noted in
-    `folder` for the next time.
-    """
-    training: dict[str, LabelledScene] = {}
-    validation: dict[str, LabelledScene] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in tables:
-        note = folder / f"found_{table.stem}.json"
-        if not note.exists():
-            pipeline = Pipeline(min_score=0.5)
-            found = {name: rows.tolist() for name, rows in find_faces(table, pipeline).items()}
-            note.write_text(json.dumps(found))
-        known = {
-            name: np.array(rows, np.float32).reshape(-1, 5)
-            for name, rows in json.loads(note.read_text()).items()
-        }
-        for name, scene in read_scenes(table, known).items():
-            (validation if held_out(name, HELD_OUT) else training)[name] = scene
-    return training, validation
 
 
 def load_pasted(data: Sequence[Path], exclude: Sequence[Path]) -> list[LabelledFace]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from kpipe.datasets import DatasetError
+from kpipe.datasets import DatasetError, held_out
 from kpipe.datasets.coco import picture_of
 from kpipe.errors import ImageError
 from kpipe.evaluation.detection import read_photos
@@ -214,6 +214,36 @@ def overlaps(place: NDArray[np.floating], places: NDArray[np.floating]) -> NDArr
     low = np.maximum(place[:2] - half, places[:, :2] - others)
     shared = np.maximum(high - low, 0).prod(axis=1)
     return np.asarray(shared / (place[2] ** 2 + places[:, 2] ** 2 - shared), np.float64)
+
+
+HELD_OUT = 0.1
+"""Share of the labelled photographs that is kept out of training, to choose settings by."""
+
+
+def load_photos(
+    tables: Sequence[Path], folder: Path
+) -> tuple[dict[str, LabelledScene], dict[str, LabelledScene]]:
+    """The photographs to train on, and those kept out.
+
+    Faces that the packaged pipeline detects on them, for precise squares and rolls, are noted in
+    `folder` for the next time.
+    """
+    training: dict[str, LabelledScene] = {}
+    validation: dict[str, LabelledScene] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        note = folder / f"found_{table.stem}.json"
+        if not note.exists():
+            pipeline = Pipeline(min_score=0.5)
+            found = {name: rows.tolist() for name, rows in find_faces(table, pipeline).items()}
+            note.write_text(json.dumps(found))
+        known = {
+            name: np.array(rows, np.float32).reshape(-1, 5)
+            for name, rows in json.loads(note.read_text()).items()
+        }
+        for name, scene in read_scenes(table, known).items():
+            (validation if held_out(name, HELD_OUT) else training)[name] = scene
+    return training, validation
 
 
 class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float32]]]):

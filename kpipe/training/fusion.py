@@ -20,7 +20,8 @@ from kpipe.networks.fusion import COARSE_WEIGHTS, anchored, face_probability, lo
 from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
-from kpipe.training.detection_scenes import LabelledScene, overlaps
+from kpipe.training.data import load_negatives
+from kpipe.training.detection_scenes import LabelledScene, load_photos, overlaps
 
 MATCHED = 0.3
 """IoU from which on a detection is the labeled face."""
@@ -107,9 +108,6 @@ def evidence(
 
 
 def main() -> None:
-    from kpipe.training.data import load_negatives
-    from kpipe.training.detection import load_photos
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--negatives", type=Path, action="append", default=[])

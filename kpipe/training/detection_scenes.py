@@ -318,9 +318,9 @@ GREATEST_ZOOM = 1.8
 def _random_turn(rng: Rng) -> float:
     """Degrees: mostly nearly upright, some by right angles, some by any angle."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.55:
         return float(rng.normal(0, 10))
-    if kind < 0.65:
+    if kind < 0.7:
         return float(rng.choice((90, 180, 270)) + rng.normal(0, 10))
     return float(rng.uniform(-180, 180))
 

@@ -21,7 +21,7 @@ from kpipe import (
     read_image,
 )
 from kpipe.detectors.registry import TILTS, make_detector
-from kpipe.pipeline import fused_score
+from kpipe.networks.fusion import fused_score
 from kpipe.preprocessing.boxes import iou, landmark_box
 from kpipe.preprocessing.crops import to_gray
 from kpipe.structures.landmarks import Landmarks
@@ -301,3 +301,34 @@ def test_boxes_of_another_detector_become_candidates(
     assert len(given[given.rolls == 0]) == 2
     with pytest.raises(ValueError, match="1 boxes, but 2 rolls"):
         Detections(np.zeros((1, 4)), np.zeros(2))
+
+
+@pytest.mark.parametrize("turn", [90.0, 180.0, -90.0])
+def test_a_confident_detection_of_a_wrong_roll_is_tried_at_other_quarter_turns(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces, turn: float
+) -> None:
+    box = landmark_box(portrait_faces[0].points)[None]
+    rolls, sure = np.array([turn], np.float32), np.array([0.9], np.float32)
+    found = pipeline(portrait, Detections(box, rolls, sure))
+    assert len(found) == 1
+    assert difference(found[0].points, portrait_faces[0].points) < 2.5
+
+
+def test_a_detector_is_believed_where_the_landmarks_are_hidden(
+    pipeline: Pipeline, portrait: NDArray[np.uint8], portrait_faces: Faces
+) -> None:
+    """A face under a gray square: the landmarkers reject it, a detector may know better."""
+    box = landmark_box(portrait_faces[0].points)
+    x0, y0, x1, y1 = box.astype(int)
+    hidden = portrait.copy()
+    hidden[y0 - 20 : y1 + 20, x0 - 20 : x1 + 20] = 128
+    roll = np.zeros(1, np.float32)
+    for score, count in ((0.9999, 1), (0.3, 0)):
+        found = pipeline(hidden, Detections(box[None], roll, np.array([score], np.float32)))
+        assert len(found) == count
+        for face in found:
+            # Its landmarks are the mean face's, and sigma says that they are a guess.
+            assert face.sigma.mean() > 0.1 * (x1 - x0)
+            assert iou(landmark_box(face.points), box) > 0.7
+    # Without a score both landmarkers decide.
+    assert not pipeline(hidden, Detections(box[None], roll))

@@ -13,8 +13,12 @@ from kpipe.cli.options import Model, checked, text
 
 if TYPE_CHECKING:
     from kpipe.datasets import DatasetError, Sample
+    from kpipe.evaluation.detection import Detected
     from kpipe.evaluation.perturbation import Perturbation
     from kpipe.pipeline import Pipeline
+
+PRECISIONS = (0.9, 0.95, 0.97, 0.98, 0.99)
+"""At which the highest recall is printed."""
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -42,8 +46,22 @@ def evaluate(
     ] = None,
     model: Model = None,
     detector: Annotated[
-        str, typer.Option(metavar="proposals|haar", help="What finds the candidates.")
+        str,
+        typer.Option(
+            metavar="proposals|haar|FILE",
+            help="What finds the candidates; FILE is a YuNet .onnx. With --detection those that "
+            "give scores are measured alone too.",
+        ),
     ] = "proposals",
+    min_face_px: Annotated[
+        float,
+        typer.Option(
+            metavar="PIXELS",
+            min=0.0,
+            help="With --detection: labelled boxes whose longer side is below this count neither "
+            "as missed nor against a face found there.",
+        ),
+    ] = 0.0,
     turn: Annotated[
         float, typer.Option(metavar="DEGREES", help="First turn the photographs of DATA clockwise.")
     ] = 0.0,
@@ -103,7 +121,7 @@ def evaluate(
         perturbation = Perturbation(turn, face_size, cut)
         _points(samples, pipeline, perturbation, jitters, per_point, by_group, report, on_bad)
     if detection is not None:
-        _detection(detection, open_pipeline, report, on_bad)
+        _detection(detection, open_pipeline, min_face_px, report, on_bad)
     if negatives is not None:
         _negatives(negatives, open_pipeline, samples, on_bad)
     # A picture that is read twice fails twice.
@@ -151,26 +169,68 @@ def _points(
 def _detection(
     table: Path,
     pipeline: Pipeline,
+    min_face: float,
     report: Path | None,
     on_bad: Callable[[DatasetError], None] | None,
 ) -> None:
     from kpipe.cli.console import print_table, progress, say
-    from kpipe.evaluation.detection import MIN_IOU, detect, read_photos
+    from kpipe.evaluation.detection import STRICT_IOU, compared, detect, find_alone, read_photos
     from kpipe.evaluation.report import write_detection_report
+    from kpipe.pipeline import MIN_SCORE
 
-    photos = read_photos(table, on_bad)
-    result = detect(progress(photos, len(photos), "photographs"), pipeline, on_bad=on_bad)
+    everything = read_photos(table, on_bad)
+    seen = progress(everything, len(everything), "photographs")
+    result = detect(seen, pipeline, on_bad=on_bad, min_face=min_face)
+    by_path = {str(photo.path): photo for photo in everything}
+    photos = [by_path[str(faces.path)] for faces in result.found]
+    strict = compared(photos, list(result.found), STRICT_IOU, min_face)
+    _recall(f"{len(result.found)} photographs", result, strict)
+    groups = result.by_group(MIN_SCORE)
+    if groups:
+        print_table(
+            ["group", "value", "faces", f"recall at {MIN_SCORE}"],
+            [(name, value, f"{count}", f"{recall:.3f}") for name, value, count, recall in groups],
+        )
+    print_table(
+        ["score", "found", "mean score", "share of true faces"],
+        [
+            (f"{low:.2f}-{high:.2f}", f"{count}", f"{mean:.3f}", f"{share:.3f}")
+            for low, high, count, mean, share in result.reliability()
+        ],
+    )
+    found = find_alone(photos, pipeline.detector)
+    alone = None
+    if found is not None:
+        alone = compared(*found, min_face=min_face)
+        _recall("the detector alone", alone, compared(*found, STRICT_IOU, min_face))
+    if report is not None:
+        page = write_detection_report(report, photos, result, strict, alone, min_face)
+        say(f"report: {page}")
+
+
+def _recall(what: str, result: Detected, strict: Detected) -> None:
+    """Recall and precision by score, and the best recall at some precisions."""
+    from kpipe.cli.console import print_table, say
+    from kpipe.evaluation.detection import MIN_IOU, STRICT_IOU
+
     rows = []
     for threshold in THRESHOLDS:
         recall, precision, false = result.at(threshold)
         rows.append((_threshold(threshold), f"{recall:.3f}", f"{precision:.3f}", f"{false}"))
     say(
-        f"{len(result.found)} photographs, {result.labelled} faces, "
-        f"average precision {result.average_precision:.3f} at IoU {MIN_IOU}"
+        f"{what}, {result.labelled} faces, "
+        f"average precision {result.average_precision:.3f} at IoU {MIN_IOU}, "
+        f"{strict.average_precision:.3f} at {STRICT_IOU}"
     )
     print_table(["least score", "recall", "precision", "false faces"], rows)
-    if report is not None:
-        say(f"report: {write_detection_report(report, photos, result)}")
+    best = [(precision, *result.best(precision)) for precision in PRECISIONS]
+    print_table(
+        ["precision at least", "recall", "at a score of"],
+        [
+            (f"{precision:.2f}", f"{recall:.3f}", f"{score:.2f}")
+            for precision, recall, score in best
+        ],
+    )
 
 
 def _negatives(

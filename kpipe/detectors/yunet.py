@@ -50,29 +50,43 @@ class YuNetDetector:
 
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
-        height, width = gray.shape
         smallest = self.min_face
         if smallest < 1:
-            smallest = max(smallest * max(height, width), MIN_FACE_PIXELS)
-        scale = min(NOMINAL_SIDE / smallest, 1.0)
+            smallest = max(smallest * max(gray.shape), MIN_FACE_PIXELS)
+        faces = self._found(gray, min(NOMINAL_SIDE / smallest, 1.0))
+        eyes = faces[:, 6:8] - faces[:, 4:6]
+        rolls = np.arctan2(eyes[:, 1], eyes[:, 0])
+        sides = faces[:, 3]
+        down = np.column_stack([-np.sin(rolls), np.cos(rolls)])
+        middles = faces[:, :2] + faces[:, 2:4] / 2
+        centres = middles + SHIFT * sides[:, None] * down
+        halves = sides[:, None] * SCALE / 2
+        boxes = np.hstack([centres - halves, centres + halves])
+        return Detections(boxes.astype(np.float32), np.rad2deg(rolls).astype(np.float32))
+
+    def whole_faces(
+        self, gray: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """YuNet's own boxes (n, 4) x0, y0, x1, y1 and scores (n,), of the picture as it is."""
+        faces = self._found(gray, 1.0)
+        return np.hstack([faces[:, :2], faces[:, :2] + faces[:, 2:4]]), faces[:, 14]
+
+    def _found(self, gray: NDArray[np.uint8], scale: float) -> NDArray[np.float64]:
+        """(n, 15) of a picture reduced by `scale`: x, y, width and height of the box, five points,
+        score; pixels of `gray`.
+        """
+        height, width = gray.shape
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         network = self._network()
         network.setInputSize(size)
         found = network.detect(cv2.cvtColor(small, cv2.COLOR_GRAY2BGR))[1]
-        if found is None:
-            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-        faces = np.asarray(found, np.float64)
+        faces = np.asarray(np.zeros((0, 15)) if found is None else found, np.float64)
         factors = np.array([width / size[0], height / size[1]])
-        eyes = (faces[:, 6:8] - faces[:, 4:6]) * factors
-        rolls = np.arctan2(eyes[:, 1], eyes[:, 0])
-        sides = faces[:, 3] * factors[1]
-        down = np.column_stack([-np.sin(rolls), np.cos(rolls)])
-        middles = (faces[:, :2] + faces[:, 2:4] / 2 + 0.5) * factors - 0.5
-        centres = middles + SHIFT * sides[:, None] * down
-        halves = sides[:, None] * SCALE / 2
-        boxes = np.hstack([centres - halves, centres + halves])
-        return Detections(boxes.astype(np.float32), np.rad2deg(rolls).astype(np.float32))
+        faces[:, [0, 1, *range(4, 14)]] += 0.5
+        faces[:, :14] *= np.tile(factors, 7)
+        faces[:, [0, 1, *range(4, 14)]] -= 0.5
+        return faces
 
     def __getstate__(self) -> dict[str, object]:
         """Without the network: other processes load their own."""

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import Sample
-from kpipe.evaluation.detection import MIN_IOU, Detected, LabelledPhoto, matches
+from kpipe.evaluation.detection import (
+    FALSE,
+    MIN_IOU,
+    STRICT_IOU,
+    Detected,
+    LabelledPhoto,
+    assigned,
+)
 from kpipe.evaluation.metrics import LandmarkErrors, figures
 from kpipe.evaluation.perturbation import UNPERTURBED, Perturbation
 from kpipe.media.images import encode, read_image
@@ -87,13 +94,23 @@ def write_report(
     return folder / "index.html"
 
 
-def write_detection_report(folder: Path, photos: Sequence[LabelledPhoto], result: Detected) -> Path:
+def write_detection_report(
+    folder: Path,
+    photos: Sequence[LabelledPhoto],
+    result: Detected,
+    strict: Detected | None = None,
+    alone: Detected | None = None,
+    min_face: float = 0.0,
+) -> Path:
     """Writes `detection.html`: precision over recall, and the photographs with most mistakes.
 
     Args:
         folder: of the report; made if it is not there.
-        photos: the labelled photographs.
+        photos: the labelled photographs, those of `result.found`.
         result: of `kpipe.evaluation.detection.detect`.
+        strict: the same at a greater overlap.
+        alone: the same of the detector without the networks behind it, for comparison.
+        min_face: longer side [px] of the smallest labelled box that counts.
 
     Returns:
         The page.
@@ -101,13 +118,16 @@ def write_detection_report(folder: Path, photos: Sequence[LabelledPhoto], result
     Raises:
         ImageError: the folder cannot be written to.
     """
-    labels = {str(photo.path): photo.boxes for photo in photos}
+    labels = {str(photo.path): photo for photo in photos}
     mistakes: list[tuple[int, Faces, NDArray[np.float64]]] = []
     for faces in result.found:
-        boxes = labels[str(faces.path)]
-        sure = [face.box for face in faces if face.score >= MIN_SCORE]
-        right = sum(matches(sure, boxes, MIN_IOU))
-        mistakes.append((len(boxes) + len(sure) - 2 * right, faces, boxes))
+        photo = labels[str(faces.path)]
+        counted = photo.counted(min_face)
+        ranked = sorted(faces, key=lambda face: -face.score)
+        sure = np.array([f.box for f in ranked if f.score >= MIN_SCORE], np.float64).reshape(-1, 4)
+        which = assigned(sure, photo, counted, MIN_IOU)
+        wrong = int(counted.sum() - (which >= 0).sum() + (which == FALSE).sum())
+        mistakes.append((wrong, faces, photo.boxes[counted]))
     mistakes = sorted((m for m in mistakes if m[0]), key=lambda m: -m[0])[:SHOWN]
     shown = []
     for place, (count, faces, boxes) in enumerate(mistakes):
@@ -119,11 +139,12 @@ def write_detection_report(folder: Path, photos: Sequence[LabelledPhoto], result
             "</figcaption></figure>"
         )
     title = "kpipe evaluate: detection"
+    stricter = f", {strict.average_precision:.3f} at {STRICT_IOU}" if strict is not None else ""
     page = f"""<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>{STYLE}</style><h1>{title}</h1>
 <p>{len(result.found)} photographs, {result.labelled} faces; average precision
-{result.average_precision:.3f} at IoU {MIN_IOU}.</p>
-<h2>Precision over recall</h2>{_precision_recall(result)}
+{result.average_precision:.3f} at IoU {MIN_IOU}{stricter}.</p>
+<h2>Precision over recall</h2>{_precision_recall(result, alone)}
 <h2>Where most is wrong, at a score of {MIN_SCORE}</h2>
 <p>Blue is the label, red what was found.</p><div class="faces">{"".join(shown)}</div>
 """
@@ -131,8 +152,10 @@ def write_detection_report(folder: Path, photos: Sequence[LabelledPhoto], result
     return folder / "detection.html"
 
 
-def _precision_recall(result: Detected) -> str:
-    """Precision over recall as SVG, marked where scores are often asked for."""
+def _precision_recall(result: Detected, alone: Detected | None = None) -> str:
+    """Precision over recall as SVG, marked where scores are often asked for; of the detector alone
+    in gray.
+    """
     width, height = 640, 360
     lines = []
     for value in range(0, 101, 20):
@@ -142,9 +165,12 @@ def _precision_recall(result: Detected) -> str:
             f'<text x="-8" y="{y + 5}" text-anchor="end">{value} %</text>'
             f'<text x="{x}" y="{height + 22}" text-anchor="middle">{value} %</text>'
         )
-    curve = [result.at(score)[:2] for score in np.unique(result.scores)[::-1]]
-    path = " ".join(f"{width * r:.1f},{height * (1 - p):.1f}" for r, p in curve)
-    lines.append(f'<polyline points="{path}" fill="none" stroke="#1f77b4" stroke-width="2"/>')
+    for each, colour in ((alone, "#999"), (result, "#1f77b4")):
+        if each is None:
+            continue
+        curve = [each.at(score)[:2] for score in np.unique(each.scores)[::-1]]
+        path = " ".join(f"{width * r:.1f},{height * (1 - p):.1f}" for r, p in curve)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for score in (0.5, 0.9, 0.99):
         recall, precision, _ = result.at(score)
         if np.isnan(precision):

@@ -66,6 +66,14 @@ class Detections:
         scores = None if self.scores is None else self.scores[chosen]
         return Detections(self.boxes[chosen], self.rolls[chosen], scores)
 
+    def joined(self, other: Detections) -> Detections:
+        """These and then the others; without scores, if either has none."""
+        scores = None
+        if self.scores is not None and other.scores is not None:
+            scores = np.concatenate([self.scores, other.scores])
+        boxes = np.concatenate([self.boxes, other.boxes])
+        return Detections(boxes, np.concatenate([self.rolls, other.rolls]), scores)
+
     @classmethod
     def empty(cls) -> Detections:
         """No detection at all."""

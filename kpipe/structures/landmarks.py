@@ -31,6 +31,11 @@ class Landmarks:
         """Some of them: by a boolean mask (n,), by indices, or by a slice."""
         return Landmarks(self.points[chosen], self.sigma[chosen], self.scores[chosen])
 
+    def joined(self, other: Landmarks) -> Landmarks:
+        """These and then the others."""
+        pairs = ((getattr(self, n), getattr(other, n)) for n in ("points", "sigma", "scores"))
+        return Landmarks(*(np.concatenate(pair) for pair in pairs))
+
     @classmethod
     def empty(cls, points: int = 68) -> Landmarks:
         """Landmarks of no face."""

@@ -98,5 +98,5 @@ def test_nothing_in_an_empty_picture_or_a_pixel() -> None:
 def test_files_that_are_no_proposal_network(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"missing\.onnx: no such model file"):
         ProposalDetector(tmp_path / "missing.onnx")
-    with pytest.raises(ModelError, match="not a proposal network"):
+    with pytest.raises(ModelError, match="not a detection network"):
         ProposalDetector(packaged(REFINE))

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpipe import Pipeline, read_image
+from kpipe import HaarDetector, Pipeline, ProposalDetector, read_image
 from kpipe.datasets import DatasetError, read_samples
 from kpipe.evaluation.detection import (
     Detected,
+    FoundBoxes,
+    LabelledPhoto,
+    compared,
     detect,
     empty_photos,
+    find_alone,
     matches,
     read_photos,
     separation,
@@ -36,6 +40,86 @@ def test_recall_precision_and_their_area() -> None:
     assert result.at(0.0) == (0.75, 0.75, 1)
     assert np.isnan(result.at(0.95)[1])
     assert result.average_precision == pytest.approx((1 + 1 + 0.75) / 4)
+
+
+def photo(
+    boxes: list[list[float]], ignored: tuple[int, ...] = (), crowds: tuple[int, ...] = ()
+) -> LabelledPhoto:
+    numbers = np.arange(len(boxes))
+    blur = np.array([str(k % 2) for k in numbers], np.str_)
+    return LabelledPhoto(
+        Path("a.jpg"),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.isin(numbers, ignored),
+        np.isin(numbers, crowds),
+        {"blur": blur},
+    )
+
+
+def found(*rows: tuple[float, float, float, float, float]) -> FoundBoxes:
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return FoundBoxes(table[:, :4], table[:, 4])
+
+
+def test_labels_that_do_not_count_make_a_face_neither_right_nor_false() -> None:
+    labels = photo(
+        [[0, 0, 40, 40], [100, 0, 140, 40], [200, 0, 210, 10], [300, 0, 400, 100]], (1,), (3,)
+    )
+    seen = found(
+        (0, 0, 40, 40, 0.9),  # right
+        (100, 0, 140, 40, 0.8),  # on an invalid one
+        (200, 0, 210, 10, 0.7),  # on one that is too small
+        (310, 10, 330, 30, 0.6),  # in a crowd
+        (390, 90, 420, 120, 0.5),  # beside it
+        (1, 1, 41, 41, 0.4),  # the first again
+    )
+    result = compared([labels], [seen], 0.3, 20)
+    assert result.labelled == 1
+    assert result.scores.tolist() == [0.9, 0.5, 0.4]
+    assert result.right.tolist() == [True, False, False]
+    assert compared([labels], [seen], 0.3, 0).labelled == 2
+
+
+def test_a_counted_label_is_taken_before_one_that_does_not_count() -> None:
+    labels = photo([[0, 0, 40, 40], [0, 10, 40, 50]], (1,))
+    result = compared([labels], [found((0, 7, 40, 47, 0.9))], 0.3)
+    assert result.right.tolist() == [True]
+
+
+def test_the_best_recall_at_a_precision() -> None:
+    right = np.array([True, True, False, True, False])
+    scores = np.array([0.9, 0.8, 0.7, 0.7, 0.6])
+    result = Detected(4, scores, right, np.arange(5), ())
+    assert result.best(0.75) == (0.75, 0.7)
+    # Of two equal scores one cannot be had without the other.
+    assert result.best(0.8) == (0.5, 0.8)
+    assert np.isnan(Detected(4, scores, ~right, np.arange(5), ()).best(0.9)).all()
+
+
+def test_recall_by_group_and_how_far_scores_are_to_be_believed() -> None:
+    labels = photo([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]])
+    seen = found(
+        (0, 0, 10, 10, 0.97), (20, 0, 30, 10, 0.6), (40, 0, 50, 10, 0.75), (80, 0, 90, 10, 0.72)
+    )
+    result = compared([labels, labels], [seen, found()])
+    assert result.by_group(0.7) == [("blur", "0", 4, 0.5), ("blur", "1", 4, 0.0)]
+    assert result.by_group(0.5) == [("blur", "0", 4, 0.5), ("blur", "1", 4, 0.25)]
+    rows = result.reliability()
+    assert [(low, count, share) for low, _, count, _, share in rows] == [
+        (0.5, 1, 1.0),
+        (0.7, 2, 0.5),
+        (0.95, 1, 1.0),
+    ]
+    assert rows[1][3] == pytest.approx(0.735)
+
+
+def test_a_detector_alone_is_measured_by_its_own_scores(boxed: Path) -> None:
+    seen, boxes = find_alone(read_photos(boxed), ProposalDetector()) or ([], [])
+    result = compared(seen, boxes)
+    assert result.labelled == 7 and result.at(0.3)[0] == pytest.approx(6 / 7)
+    assert result.at(0.3)[2] <= 1
+    # A cascade gives no scores.
+    assert find_alone(read_photos(boxed), HaarDetector()) is None
 
 
 @pytest.fixture
@@ -85,6 +169,22 @@ def test_the_command(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page" / "detection.html").read_text()
     assert "Precision over recall" in page and "1 mistakes" in page
     assert Image.open(tmp_path / "page" / "faces" / "detection_01.jpg").width == 640
+
+
+def test_the_command_leaves_small_and_ignored_faces_out(kpipe: Run, boxed: Path) -> None:
+    content = json.loads(boxed.read_bytes())
+    content["annotations"][-1]["ignore"] = 1
+    for record in content["annotations"]:
+        record["occlusion"] = record["id"] % 2
+    boxed.write_text(json.dumps(content))
+    done = kpipe("evaluate", "--detection", boxed)
+    assert done.returncode == 0, done.stderr
+    assert b"6 faces" in done.stderr and b"the detector alone" in done.stderr
+    text = done.stdout.decode()
+    assert "precision at least" in text and "occlusion" in text and "share of true faces" in text
+    done = kpipe("evaluate", "--detection", boxed, "--min-face-px", "100000")
+    assert done.returncode == 0, done.stderr
+    assert b"1 photographs, 0 faces" in done.stderr
 
 
 def test_bad_pictures_among_those_without_faces(kpipe: Run, labelled: Path, tmp_path: Path) -> None:

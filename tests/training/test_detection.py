@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from kpipe import Pipeline, ProposalDetector, read_image
+from kpipe.datasets import DatasetError, read_samples
+from kpipe.preprocessing.boxes import landmark_box
+from kpipe.preprocessing.crops import to_gray
+from kpipe.training.data import LabelledFace, load_faces
+from kpipe.training.detection import DetectionSettings, load_run, train
+from kpipe.training.detection_export import export
+from kpipe.training.detection_network import (
+    NOMINAL_SIDES,
+    STRIDES,
+    DetectionNetwork,
+    detection_losses,
+    square_iou,
+)
+from kpipe.training.detection_scenes import (
+    SIDES,
+    DetectionScenes,
+    LabelledScene,
+    find_faces,
+    label_squares,
+    labelled_scene,
+    overlaps,
+    read_scenes,
+    targets,
+)
+from tests.conftest import GROUP
+
+
+@pytest.fixture
+def faces(labelled: Path) -> list[LabelledFace]:
+    return load_faces(read_samples(labelled), 0.0).training
+
+
+def photo(faces: list[LabelledFace]) -> LabelledScene:
+    """The picture of a labelled face as a labelled photograph."""
+    face = faces[0]
+    box = landmark_box(face.points, face.roll)
+    center, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
+    return LabelledScene(
+        face.gray, np.array([[*center, side, face.roll]], np.float32), np.ones(1, bool)
+    )
+
+
+def scenes(faces: list[LabelledFace], length: int = 60) -> DetectionScenes:
+    texture = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
+    return DetectionScenes([photo(faces)], faces, [texture], length, seed=0)
+
+
+def test_targets_lie_on_the_faces_of_a_scene() -> None:
+    places = np.array([[60, 70, 20, 30], [180, 120, 60, np.nan], [30, 200, 25, 0]], np.float32)
+    both = targets(places, np.array([True, True, False]))
+    for target, stride, nominal in zip(both, STRIDES, NOMINAL_SIDES):
+        assert target.shape == (9, 256 // stride, 256 // stride)
+        hit = target[7] > 0
+        assert hit.any() and (target[0][hit] == 1).all() and (target[6][hit] == 1).all()
+        assert (target[0][~hit] == 0).all()
+        rows, columns = np.nonzero(hit)
+        x = (columns + 0.5 + target[1][hit]) * stride - 0.5
+        y = (rows + 0.5 + target[2][hit]) * stride - 0.5
+        sides = nominal * np.exp(target[3][hit])
+        # The small face is the fine map's, the large one the coarse map's.
+        wanted = places[0] if stride == 8 else places[1]
+        assert x == pytest.approx(wanted[0], abs=1e-3) and y == pytest.approx(wanted[1], abs=1e-3)
+        assert sides == pytest.approx(wanted[2], abs=1e-3)
+        assert (target[8][hit] == (not np.isnan(wanted[3]))).all()
+        # One that does not count is neither a face nor none.
+        column, row = 30 // stride, 200 // stride
+        assert target[6][row, column] == 0
+        # Far from all it is known that there is none.
+        assert target[6][250 // stride, 250 // stride] == 1
+
+
+def test_scenes_are_as_their_labels_say(faces: list[LabelledFace]) -> None:
+    stream = scenes(faces)
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(60):
+        scene, places, counted = stream.draw(rng)
+        assert scene.shape == (256, 256) and scene.dtype == np.uint8
+        assert len(places) == len(counted)
+        assert (places[counted, 2] >= 8).all()
+        low, high = places[counted, :2].min(initial=99), places[counted, :2].max(initial=99)
+        assert low > -64 and high < 320
+        shown += bool(counted.any())
+    assert 20 < shown < 60
+    first, again = stream[7], scenes(faces)[7]
+    assert all((a == b).all() for a, b in zip(first, again))
+
+
+def test_the_existing_pipeline_confirms_where_a_scene_has_its_faces(
+    faces: list[LabelledFace], pipeline: Pipeline
+) -> None:
+    """Scaling, turning and mirroring move a label as they move the face."""
+    stream = scenes(faces)
+    rng = np.random.default_rng(1)
+    confirmed = tried = 0
+    for _ in range(60):
+        scene, places, counted = stream.draw(rng)
+        chosen = places[counted & (places[:, 2] > 40)]
+        for place in chosen[~np.isnan(chosen[:, 3])]:
+            tried += 1
+            found = [
+                (face, landmark_box(face.points, face.pose.roll)) for face in pipeline(scene)
+                if face.pose is not None
+            ]  # fmt: skip
+            for face, box in found:
+                side = float(box[2] - box[0])
+                center = (box[:2] + box[2:]) / 2
+                assert face.pose is not None
+                turned = abs((face.pose.roll - place[3] + 180) % 360 - 180)
+                close = overlaps(np.array([*center, side]), place[None])[0] > 0.6
+                confirmed += bool(close and turned < 25)
+    assert tried > 15
+    assert confirmed > 0.6 * tried
+
+
+def test_boxes_of_a_coco_file_become_landmark_squares(tmp_path: Path, pipeline: Pipeline) -> None:
+    found = pipeline(read_image(GROUP))
+    records = []
+    for index, face in enumerate(found):
+        x0, y0, x1, y1 = (float(v) for v in face.box)
+        # Forehead to chin, as narrow as labels are.
+        box = [x0 + 0.12 * (x1 - x0), y0, 0.76 * (x1 - x0), 0.97 * (y1 - y0)]
+        records.append({"image_id": 1, "bbox": box, "invalid": int(index == 0), "pose": index % 2})
+    Image.open(GROUP).save(tmp_path / "group.jpg")
+    table = tmp_path / "boxes.json"
+    content = {"images": [{"id": 1, "file_name": "group.jpg"}], "annotations": records}
+    table.write_text(json.dumps(content))
+    scene = read_scenes(table)["group.jpg"]
+    assert scene.counted.tolist() == [False] + [True] * (len(found) - 1)
+    squares = np.array([landmark_box(face.points) for face in found])
+    sides = squares[:, 2] - squares[:, 0]
+    assert scene.places[:, 2] == pytest.approx(sides, rel=0.2)
+    away = np.abs(scene.places[:, :2] - (squares[:, :2] + squares[:, 2:]) / 2).max(axis=1)
+    assert (away < 0.2 * sides).all()
+    assert np.isnan(scene.places[1::2, 3]).all() and (scene.places[::2, 3] == 0).all()
+    # With a pipeline's faces squares and rolls are those of the landmarks.
+    precise = read_scenes(table, find_faces(table, pipeline))["group.jpg"]
+    assert precise.places[:, 2] == pytest.approx(sides, rel=0.1)
+    assert not np.isnan(precise.places[:, 3]).any()
+    with pytest.raises(DatasetError, match="not COCO's JSON"):
+        table.write_text("{}")
+        read_scenes(table)
+
+
+def test_a_detected_face_without_a_label_is_ignored() -> None:
+    gray = np.zeros((200, 200), np.uint8)
+    records: list[dict[str, object]] = [{"bbox": [20, 20, 40, 50]}]
+    place = label_squares(np.array([[20.0, 20, 40, 50]]))[0]
+    found = np.array([[*place[:3], 12, 0.9], [150, 150, 30, 0, 0.8]], np.float32)
+    scene = labelled_scene(gray, records, found)
+    assert scene.counted.tolist() == [True, False]
+    assert scene.places[0, 3] == 12
+
+
+def test_the_loss_is_least_at_the_truth(faces: list[LabelledFace]) -> None:
+    stream = scenes(faces)
+    drawn = [stream[k] for k in range(24)]
+    wanted = tuple(torch.stack([torch.from_numpy(d[k]) for d in drawn]) for k in (1, 2))
+    assert all((w[:, 7] > 0).any() for w in wanted)
+    truth = [w[:, :6].clone() for w in wanted]
+    for maps in truth:
+        maps[:, 0] = (maps[:, 0] - 0.5) * 20
+
+    def total(maps: list[torch.Tensor]) -> float:
+        return sum(float(part) for part in detection_losses((maps[0], maps[1]), wanted))
+
+    right = total(truth)
+    assert right < 0.01
+    for channel in range(6):
+        wrong = [maps.clone() for maps in truth]
+        for maps in wrong:
+            maps[:, channel] = maps[:, channel] + 1.0 if channel else -maps[:, channel]
+        assert total(wrong) > right + 0.1
+
+
+def test_overlap_of_squares() -> None:
+    one = torch.tensor([[0.0, 0.0, 0.0]])
+    assert float(square_iou(one, one)) == pytest.approx(1)
+    # Half a side of three cells away, and half the side.
+    assert float(square_iou(one, torch.tensor([[1.5, 0.0, 0.0]]))) == pytest.approx(1 / 3)
+    half = torch.tensor([[0.0, 0.0, float(np.log(0.5))]])
+    assert float(square_iou(one, half)) == pytest.approx(1 / 4)
+
+
+@pytest.mark.slow
+def test_a_trained_network_detects_the_faces_it_saw(
+    faces: list[LabelledFace], tmp_path: Path
+) -> None:
+    settings = DetectionSettings(steps=160, batch=8, ema_decay=0.9)
+    stream = scenes(faces, settings.steps * settings.batch)
+    network = train(settings, stream, tmp_path / "run", workers=0)
+    pictures = np.concatenate([stream[k][0] for k in range(20)])
+    export(network, tmp_path / "float.onnx")
+    export(network, tmp_path / "int8.onnx", pictures)
+    with torch.no_grad():
+        exact = [m.numpy() for m in network(torch.from_numpy(pictures[:, None]).float())]
+    for name, error in (("float", 1e-3), ("int8", 0.15)):
+        session = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx")
+        for maps, wanted in zip(
+            session.run(["fine", "coarse"], {"crops": pictures[:, None]}), exact
+        ):
+            assert np.abs(maps[:, 1:] - wanted[:, 1:]).mean() < error * np.abs(wanted).mean()
+            assert np.abs(maps[:, 0] - 1 / (1 + np.exp(-wanted[:, 0]))).max() < max(error, 0.01) * 3
+        detector = ProposalDetector(tmp_path / f"{name}.onnx", min_score=0.05)
+        found = 0
+        for face in faces:
+            box = landmark_box(face.points)
+            boxes = detector(face.gray).boxes
+            away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
+            found += bool((away < 0.4 * (box[2] - box[0])).any())
+        assert found >= len(faces) - 1
+    for other in (train(settings, stream, tmp_path / "run", workers=0), load_run(tmp_path / "run")):
+        for a, b in zip(network.parameters(), other.parameters()):
+            assert torch.equal(a, b)
+
+
+def test_the_network_is_fully_convolutional() -> None:
+    network = DetectionNetwork().eval()
+    with torch.no_grad():
+        fine, coarse = network(torch.zeros(2, 1, 64, 96))
+    assert fine.shape == (2, 6, 8, 12) and coarse.shape == (2, 6, 4, 6)
+    assert SIDES[0][0] < 16 < SIDES[0][1] < SIDES[1][1]
+
+
+def test_a_photograph_without_faces_is_detected_empty_of_labels(tmp_path: Path) -> None:
+    Image.fromarray(to_gray(read_image(GROUP))).save(tmp_path / "a.png")
+    table = tmp_path / "a.json"
+    table.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}))
+    scene = read_scenes(table)["a.png"]
+    assert scene.places.shape == (0, 4) and scene.counted.shape == (0,)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from kpipe.training.prepare import DataFiles
 
 
 def export(
@@ -27,17 +30,32 @@ def export(
             "validation part of it, and the ranges of 8-bit numbers are set on the rest.",
         ),
     ] = None,
-    negatives: Annotated[
-        Path | None,
+    detection: Annotated[
+        list[Path] | None,
         typer.Option(
-            metavar="FOLDER",
-            help="The run's photographs without faces: the proposal network needs them for int8.",
+            metavar="JSON",
+            help="The run's photographs with labelled boxes: the scores of the detection network "
+            "are calibrated on the validation part of them.",
+        ),
+    ] = None,
+    negatives: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="The run's photographs without faces, of a detection network."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER|CSV|JSON", help="What the run left out, of a detection network."
         ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            metavar="int8|float", help="Of the convolutions; int8 needs --data. [default: int8]"
+            metavar="int8|float",
+            help="Of the convolutions; int8 needs --data, of a detection network --detection. "
+            "[default: int8]",
         ),
     ] = "",
 ) -> None:
@@ -51,41 +69,53 @@ def export(
     require("train", "torch", "onnx")
 
     from kpipe.cli.console import say
-    from kpipe.training import proposals
+    from kpipe.training.detection import RECORDED
     from kpipe.training.loop import stage_of
+    from kpipe.training.prepare import DataFiles
 
-    precision = precision or ("int8" if data else "float")
+    files = DataFiles(data or [], exclude or [], negatives or [], detection or [])
+    precision = precision or ("int8" if data or detection else "float")
     if precision not in ("int8", "float"):
         raise typer.BadParameter("choose int8 or float", param_hint="--precision")
     int8 = precision == "int8"
-    if int8 and not data:
-        raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
-    if stage_of(runs[0]) == proposals.STAGE:
-        _export_proposals(runs, data or [], negatives, output, int8)
+    if stage_of(runs[0]) in RECORDED:
+        _export_detection(runs, files, output, int8)
     else:
-        _export_landmarks(runs, data or [], output, int8)
+        _export_landmarks(runs, files, output, int8)
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 
-def _export_proposals(
-    runs: list[Path], data: list[Path], negatives: Path | None, output: Path, int8: bool
-) -> None:
-    from kpipe.training.prepare import DataFiles
-    from kpipe.training.proposals import export_run
+def _export_detection(runs: list[Path], files: DataFiles, output: Path, int8: bool) -> None:
+    from kpipe.cli.console import say
+    from kpipe.training.detection import export_run
 
     if len(runs) > 1:
-        raise typer.BadParameter("takes one run of the proposal network", param_hint="RUN")
-    if int8 and negatives is None:
-        message = "int8 of the proposal network needs the run's --negatives"
+        raise typer.BadParameter("takes one run of the detection network", param_hint="RUN")
+    if int8 and not files.detection:
+        message = "int8 of the detection network needs the run's --detection"
         raise typer.BadParameter(message, param_hint="--precision")
-    export_run(runs[0], DataFiles(data, negatives=negatives), output, int8)
+    found = export_run(runs[0], files, output, int8)
+    if found.photos:
+        say(
+            f"scores calibrated on {found.photos} photographs: "
+            f"{found.shift:.2f} + {found.scale:.2f} log odds"
+        )
+    else:
+        say("scores not calibrated: that takes --detection")
 
 
-def _export_landmarks(runs: list[Path], data: list[Path], output: Path, int8: bool) -> None:
+def _export_landmarks(runs: list[Path], files: DataFiles, output: Path, int8: bool) -> None:
     from kpipe.cli.console import say
     from kpipe.training.export import export_runs
 
-    calibration = export_runs(runs, data, output, int8)
+    others = {"detection": files.detection, "negatives": files.negatives, "exclude": files.exclude}
+    for name, given in others.items():
+        if given:
+            message = "goes with a run of the detection network alone"
+            raise typer.BadParameter(message, param_hint=f"--{name}")
+    if int8 and not files.data:
+        raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
+    calibration = export_runs(runs, files.data, output, int8)
     if calibration is None:
         return
     if calibration.faces:

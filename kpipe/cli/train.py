@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from kpipe.training.data import LabelledFace
+    from kpipe.training.detection import DetectionSettings
     from kpipe.training.landmarks import TrainSettings
     from kpipe.training.loop import Figures
     from kpipe.training.prepare import DataFiles
-    from kpipe.training.proposals import ProposalSettings
 
 PROPOSALS = "proposals"
 
-LANDMARKS_ALONE = ("size", "negative_share", "start_from", "relabel_by", "label_offset")
-"""Options that the proposal network has no use for."""
+T = TypeVar("T")
+
+LANDMARKS_ALONE = ("size", "negative_share", "relabel_by", "label_offset")
+"""Options that the detection network has no use for."""
 
 Data = Annotated[
     list[Path],
@@ -36,22 +37,29 @@ StageName = Annotated[
     str,
     typer.Option(
         metavar="proposals|classifier|coarse|refine",
-        help="Which network: proposals, the detector's; classifier, the face score that rejects "
-        "most of its boxes; coarse, the face score and rough landmarks in the others; refine, the "
-        "accurate landmarks.",
+        help="Which network: proposals, the detector's, which learns from photographs with "
+        "labelled boxes; classifier, the face score that rejects most of its boxes; coarse, the "
+        "face score and rough landmarks in the others; refine, the accurate landmarks.",
+    ),
+]
+Detection = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="JSON",
+        help="Photographs with labelled boxes, COCO's format, for --stage proposals; may be "
+        "repeated. The faces of --data are pasted into them.",
     ),
 ]
 Negatives = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Photographs without any face; --stage proposals needs them."
-    ),
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="Photographs without any face; may be repeated."),
 ]
 Exclude = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="FOLDER|CSV",
-        help="Labelled faces to be measured on later: copies of them in the data are left out.",
+        metavar="FOLDER|CSV|JSON",
+        help="Labelled faces or photographs to be measured on later: copies of them in the data "
+        "are left out.",
     ),
 ]
 NegativeShare = Annotated[
@@ -74,16 +82,29 @@ RelabelBy = Annotated[
     ),
 ]
 Size = Annotated[str, typer.Option(help="nano, tiny, small, medium or large.")]
-Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.")]
-Batch = Annotated[int, typer.Option(min=2, help="Crops a step.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Optimizer steps.", show_default="20000; of the detection network 14000"
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Crops, or pieces of photographs, a step.",
+        show_default="64; of the detection network 32",
+    ),
+]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        min=0.0, help="Peak learning rate.", show_default="0.002; of the proposal network 0.004"
+        min=0.0, help="Peak learning rate.", show_default="0.002; of the detection network 0.003"
     ),
 ]
 Validation = Annotated[
-    float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
+    float,
+    typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons of --data kept out."),
 ]
 LabelOffset = Annotated[
     float,
@@ -93,7 +114,7 @@ LabelOffset = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Repeats a run.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make crops.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that make crops or pieces.")]
 CheckpointEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them.")
@@ -106,14 +127,15 @@ def train(
     data: Data,
     output: Output,
     stage: StageName = "refine",
+    detection: Detection = None,
     negatives: Negatives = None,
     exclude: Exclude = None,
     negative_share: NegativeShare = 0.12,
     start_from: StartFrom = None,
     relabel_by: RelabelBy = None,
     size: Size = "medium",
-    steps: Steps = 20_000,
-    batch: Batch = 64,
+    steps: Steps = None,
+    batch: Batch = None,
     learning_rate: LearningRate = None,
     validation: Validation = 0.05,
     label_offset: LabelOffset = 0.0,
@@ -128,7 +150,7 @@ def train(
     """Train a network. Stopped at any time, the same command goes on from its last checkpoint.
 
     Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json, log.csv and
-    curves.png to the folder; kpipe export makes the ONNX file. Several GPUs, but for the proposal
+    curves.png to the folder; kpipe export makes the ONNX file. Several GPUs, but for the detection
     network: torchrun --nproc-per-node N -m kpipe train ... Kaggle's 15 points: kpipe kaggle train.
     """
     chosen = _chosen(context)
@@ -145,15 +167,17 @@ def train(
     stage = _stage(stage, look)
     skipped: list[DatasetError] = []
     on_bad = skipped.append if skip_bad else None
-    files = DataFiles(data, exclude or [], negatives, on_bad)
-    learning = {"steps": steps, "batch": batch, "validation": validation, "seed": seed}
-    if learning_rate is not None:
-        learning["learning_rate"] = learning_rate
+    files = DataFiles(data, exclude or [], negatives or [], detection or [], on_bad)
+    given = {"steps": steps, "batch": batch, "learning_rate": learning_rate}
+    learning: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+    learning |= {"validation": validation, "seed": seed}
     process = {"workers": workers, "checkpoint_every": checkpoint_every}
     if stage == PROPOSALS:
-        proposals = _proposal_settings(learning, files, chosen)
-        _train_proposals(proposals, files, output, skipped, **process)
+        settings = _detection_settings(learning, files, chosen)
+        _train_detection(settings, files, output, skipped, start_from or [], **process)
     else:
+        if detection:
+            raise typer.BadParameter("goes with --stage proposals alone", param_hint="--detection")
         learning |= {"negative_share": negative_share, "label_offset": label_offset}
         landmarks = _landmark_settings(stage, size, learning)
         _train_landmarks(landmarks, files, output, skipped, start_from or [], relabel_by, **process)
@@ -188,18 +212,21 @@ def _landmark_settings(stage: str, size: str, learning: dict[str, Any]) -> Train
     return TrainSettings(stage=stage, size=size, loss=loss, **learning)
 
 
-def _proposal_settings(
+def _detection_settings(
     learning: dict[str, Any], files: DataFiles, chosen: dict[str, Any]
-) -> ProposalSettings:
-    from kpipe.training.proposals import ProposalSettings
+) -> DetectionSettings:
+    from kpipe.training.detection import DetectionSettings
 
     for name in LANDMARKS_ALONE:
         if name in chosen:
             hint = "--" + name.replace("_", "-")
             raise typer.BadParameter("does not go with --stage proposals", param_hint=hint)
-    if files.negatives is None:
-        raise typer.BadParameter("--stage proposals needs it", param_hint="--negatives")
-    return ProposalSettings(**learning)
+    if not files.detection:
+        raise typer.BadParameter("--stage proposals needs it", param_hint="--detection")
+    if len(chosen.get("start_from", ())) > 1:
+        message = "--stage proposals takes one run"
+        raise typer.BadParameter(message, param_hint="--start-from")
+    return DetectionSettings(**learning)
 
 
 def _train_landmarks(
@@ -237,25 +264,35 @@ def _train_landmarks(
         )
 
 
-def _train_proposals(
-    settings: ProposalSettings,
+def _train_detection(
+    settings: DetectionSettings,
     files: DataFiles,
     output: Path,
     skipped: list[Any],
+    start_from: list[Path],
     workers: int,
     checkpoint_every: int,
 ) -> None:
-    from kpipe.training.proposals import train
+    from kpipe.cli.console import say
+    from kpipe.training.detection import load_run, train
+    from kpipe.training.scenes import DetectionScenes
 
-    split, copies = files.faces(settings.validation)
-    photos = files.backgrounds()
-    _say_data(len(split.training), len(split.validation), skipped, copies, len(photos))
+    start = load_run(start_from[0])[0] if start_from else None
+    faces, face_copies = files.faces(settings.validation)
+    empty = files.backgrounds()
+    photos, photo_copies = files.photographs(output, _progress)
+    say(f"{len(photos.training)} photographs to train on, {len(photos.validation)} for validation")
+    copies = face_copies + photo_copies
+    _say_data(len(faces.training), len(faces.validation), skipped, copies, len(empty))
+    length = settings.steps * settings.batch
+    grays = [photo.gray for photo in empty]
+    scenes = DetectionScenes(photos.training, faces.training, grays, length, settings.seed)
     with _showing(settings.steps) as on_step:
         train(
             settings,
-            split.training,
-            photos,
+            scenes,
             output,
+            start=start,
             workers=workers,
             checkpoint_every=checkpoint_every,
             on_step=on_step,
@@ -273,10 +310,10 @@ def _say_data(faces: int, held_out: int, skipped: list[Any], copies: int, photos
     )
 
 
-def _progress(faces: list[LabelledFace], what: str) -> Iterator[LabelledFace]:
+def _progress(items: list[T], what: str) -> Iterator[T]:
     from kpipe.cli.console import progress
 
-    return progress(faces, len(faces), what)
+    return progress(items, len(items), what)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ RANGE = (16.0, 64.0)
 """Sides [px] of the faces that one pass of the detection network detects."""
 
 STRIDE, OCTAVE, NOMINAL_SIDE = 8, (16.0, 32.0), 22.6
-"""The same of the smaller network of version 0.1, which has one map and whose scores only rank.
-`kpipe train --stage proposals` still trains it."""
+"""The same of the smaller network of version 0.1, which has one map and whose scores only rank. Its
+files still run; `kpipe train` no longer makes them."""
 
 LEVEL_STEP = 2.0
 """Each level of the pyramid is smaller by this factor, so that most faces are in the range of two.
@@ -67,7 +67,7 @@ class ProposalDetector:
     """Candidates from the proposal network on a pyramid of reduced pictures.
 
     Args:
-        model: an ONNX file from `kpipe.training.detection`; without it the packaged one.
+        model: an ONNX file of `kpipe train --stage proposals`; without it the packaged one.
         min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
             1 a share of the picture's longer side, but then at least `MIN_FACE_PIXELS`.
         min_score: least probability of a candidate.

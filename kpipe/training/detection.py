@@ -1,30 +1,25 @@
-"""Training of the detection network on whole photographs.
+"""The detection network: its training on whole photographs, and its export.
 
-    python -m kpipe.training.detection TABLE... --faces DATA... --negatives FOLDER... -o RUN
-
-TABLE is a COCO detection file, DATA labelled faces as for `kpipe train`, which are pasted in at any
-roll. Goes on from the last checkpoint in RUN, and writes RUN/proposals.onnx at the end.
+A scene shows a piece of a labelled photograph, or a photograph with faces pasted into it, see
+`kpipe.training.scenes`.
 """
 
 from __future__ import annotations
 
-import argparse
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kpipe.datasets import read_samples
 from kpipe.detectors.proposals import ProposalDetector
-from kpipe.training.data import LabelledFace, load_faces, load_negatives
+from kpipe.errors import TrainingError
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import DetectionNetwork, detection_losses
-from kpipe.training.detection_scenes import DetectionScenes, load_photos
-from kpipe.training.duplicates import without_duplicates
 from kpipe.training.fusion import calibration
 from kpipe.training.loop import (
     Figures,
@@ -38,13 +33,26 @@ from kpipe.training.loop import (
     train_steps,
     warm_up_cosine,
 )
+from kpipe.training.plots import with_curves
+from kpipe.training.prepare import DataFiles
+from kpipe.training.scenes import DetectionScenes, LabelledScene
 
-Gray = NDArray[np.uint8]
+STAGE = "proposals"
+"""Name of the stage in a run's settings and for `kpipe train --stage`."""
+
+RECORDED = (STAGE, "detection", None)
+"""Stages that the settings of a run of this network may name; the oldest runs have no settings."""
+
+WARM_UP, CLIP = 500, 5.0
+"""Steps until the learning rate is at its peak, and L2 norm that the gradient is cut to."""
+
+CALIBRATION = 300
+"""Scenes that the ranges of 8-bit integers are set by."""
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What a run learns by.
+    """All that decides what a run learns.
 
     Attributes:
         steps: optimizer steps.
@@ -53,6 +61,8 @@ class DetectionSettings:
         weight_decay: of AdamW.
         ema_decay: of the moving average of the weights, which is what is kept.
         roll: weight of the roll's loss; the others have 1.
+        validation: share of the groups (persons, photographs) of the pasted faces that is kept out
+            of training. Of labelled photographs it is `HELD_OUT` of `kpipe.training.scenes`.
         seed: repeats the run.
     """
 
@@ -62,6 +72,7 @@ class DetectionSettings:
     weight_decay: float = 1e-3
     ema_decay: float = 0.999
     roll: float = 0.4
+    validation: float = 0.05
     seed: int = 0
 
 
@@ -80,7 +91,7 @@ def train(
     Args:
         settings: of the run.
         scenes: as many as the run takes.
-        folder: gets `checkpoint.pt`, `settings.json` and `log.csv`.
+        folder: gets `checkpoint.pt`, `settings.json`, `log.csv` and `curves.png`.
         start: a network whose weights to begin with.
         workers: processes that make scenes.
         checkpoint_every: steps from one checkpoint to the next.
@@ -88,7 +99,13 @@ def train(
 
     Returns:
         The averaged network.
+
+    Raises:
+        TrainingError: the folder holds a run of other settings or data, there is no face to learn
+            from, or the loss is no longer finite.
     """
+    if not scenes.photos:
+        raise TrainingError("no photograph with a face to train on")
     torch.manual_seed(settings.seed)
     network = DetectionNetwork().to(one_device())
     if start is not None:
@@ -97,7 +114,12 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    recorded = {"stage": "detection", **asdict(settings)}
+    data = {
+        "photographs": len(scenes.photos),
+        "faces": len(scenes.faces),
+        "negatives": len(scenes.others),
+    }
+    recorded = {"stage": STAGE, **asdict(settings), "data": data}
     run = Run(network, optimizer, settings.ema_decay, recorded, folder)
 
     def schedule(step: int) -> dict[str, float]:
@@ -122,90 +144,85 @@ def train(
         return loss, {name: value.detach() for name, value in parts._asdict().items()}
 
     batches = load_batches(scenes, settings.batch, run.step, workers)
-    return train_steps(run, recipe, objective, batches, report, on_step)
+    return train_steps(
+        run, recipe, objective, batches, report, with_curves(recipe, folder, on_step)
+    )
 
 
-WARM_UP, CLIP = 500, 5.0
-"""Steps until the learning rate is at its peak, and L2 norm that the gradient is cut to."""
-
-
-def load_run(folder: Path) -> DetectionNetwork:
-    """The averaged network of a run.
+def load_run(folder: Path) -> tuple[DetectionNetwork, dict[str, Any]]:
+    """The averaged network of a run and the run's settings.
 
     Raises:
         TrainingError: there is no usable checkpoint.
     """
+    state = read_checkpoint(folder)
+    settings: dict[str, Any] = state.get("settings", {})
+    if settings.get("stage") not in RECORDED:
+        raise TrainingError(f"{folder}: a run of another kind, not of the detection network")
     network = DetectionNetwork()
-    network.load_state_dict(averaged_weights(read_checkpoint(folder)))
-    return network.eval()
+    try:
+        network.load_state_dict(averaged_weights(state))
+    except (KeyError, RuntimeError):
+        raise TrainingError(
+            f"{folder}: not a run of the detection network; version 0.1's is to be trained anew"
+        ) from None
+    return network.eval(), settings
 
 
-def load_pasted(data: Sequence[Path], exclude: Sequence[Path]) -> list[LabelledFace]:
-    """Faces with landmarks, without those held out from the networks of points, and without any
-    that `exclude` shows too.
+@dataclass(frozen=True)
+class ScoreCalibration:
+    """How scores become probabilities.
+
+    Attributes:
+        photos: photographs that it was fitted to.
+        shift: intercept.
+        scale: weight of the log odds of the network's score.
     """
-    split = load_faces((s for part in data for s in read_samples(part)), 0.05)
-    others = load_faces((s for part in exclude for s in read_samples(part)), 0.0)
-    return without_duplicates(split.training, others.training)
+
+    photos: int = 0
+    shift: float = 0.0
+    scale: float = 1.0
 
 
-CALIBRATION = 300
-"""Scenes that the ranges of 8-bit integers are set by."""
+def calibrate(network: DetectionNetwork, photos: Sequence[LabelledScene]) -> ScoreCalibration:
+    """Fits the calibration of a network's scores to labelled photographs."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.onnx"
+        export(network, plain)
+        shift, scale = calibration(ProposalDetector(plain, min_score=0.1), photos)
+    return ScoreCalibration(len(photos), shift, scale)
 
 
-def _print_losses(step: int, figures: Figures) -> None:
-    """Prints the figures of the steps that have a row in the log."""
-    if "learning_rate" in figures:
-        values = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        print(f"step {step}: {values}", flush=True)
+def export_run(run: Path, files: DataFiles, path: Path, int8: bool) -> ScoreCalibration:
+    """Writes the network of a run as an ONNX file.
 
+    Args:
+        run: its folder.
+        files: the run's data. The scores are calibrated on the labelled photographs that the run
+            held out; the ranges of 8-bit integers are set by scenes of the others.
+        path: of the file.
+        int8: whether convolutions run in 8-bit integers.
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("tables", type=Path, nargs="+")
-    parser.add_argument("--faces", type=Path, action="append", default=[])
-    parser.add_argument("--negatives", type=Path, action="append", default=[])
-    parser.add_argument("--exclude", type=Path, action="append", default=[])
-    parser.add_argument("--output", "-o", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=DetectionSettings.steps)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=DetectionSettings.learning_rate)
-    parser.add_argument("--start-from", type=Path, help="a run whose network to begin with")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for all cores")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
-    arguments = parser.parse_args()
+    Returns:
+        The calibration of the scores.
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    photos, validation = load_photos(arguments.tables, arguments.output)
-    faces = load_pasted(arguments.faces, arguments.exclude)
-    empty: list[Gray] = [p.gray for f in arguments.negatives for p in load_negatives(f, None)[0]]
-    print(f"{len(photos)} photographs, {len(faces)} faces, {len(empty)} without", flush=True)
-    settings = DetectionSettings(
-        steps=arguments.steps, learning_rate=arguments.learning_rate, seed=arguments.seed
-    )
-    scenes = DetectionScenes(
-        list(photos.values()), faces, empty, settings.steps * settings.batch, settings.seed
-    )
-    start = load_run(arguments.start_from) if arguments.start_from is not None else None
-    network = train(
-        settings,
-        scenes,
-        arguments.output,
-        start=start,
-        workers=arguments.workers,
-        on_step=_print_losses,
-    )
-    others = DetectionScenes(list(photos.values()), faces, empty, CALIBRATION, settings.seed + 1)
-    pictures = np.concatenate([others[index][0] for index in range(CALIBRATION)])
-    plain = arguments.output / "proposals_float.onnx"
-    export(network, plain)
-    detector = ProposalDetector(plain, min_score=0.1)
-    scale = calibration(detector, list(validation.values()) or list(photos.values()))
-    print(f"calibration of the score: {scale[0]:.2f} + {scale[1]:.2f} log odds")
-    export(network, plain, calibration=scale)
-    export(network, arguments.output / "proposals.onnx", pictures, scale)
-
-
-if __name__ == "__main__":
-    main()
+    Raises:
+        TrainingError: there is no usable checkpoint, or the data has no photograph with a face.
+        DatasetError: the data cannot be used.
+        WriteError: the file cannot be written.
+    """
+    network, settings = load_run(run)
+    result, pictures = ScoreCalibration(), None
+    if files.detection:
+        split = files.photographs(run)[0]
+        if not any(photo.counted.any() for photo in split.training):
+            raise TrainingError("--detection has no photograph with a face to train on")
+        result = calibrate(network, split.validation or split.training)
+        if int8:
+            faces = files.faces(settings.get("validation", DetectionSettings.validation))[0]
+            empty = [photo.gray for photo in files.backgrounds()]
+            seed = settings.get("seed", DetectionSettings.seed) + 1
+            scenes = DetectionScenes(split.training, faces.training, empty, CALIBRATION, seed)
+            pictures = np.concatenate([scenes[index][0] for index in range(CALIBRATION)])
+    export(network, path, pictures, (result.shift, result.scale))
+    return result

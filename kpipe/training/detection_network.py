@@ -95,7 +95,7 @@ class DetectionLosses(NamedTuple):
 def detection_losses(
     maps: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]
 ) -> DetectionLosses:
-    """Losses of both maps against the targets that `kpipe.training.detection_scenes` marks.
+    """Losses of both maps against the targets that `kpipe.training.scenes` marks.
 
     The score learns the overlap (IoU) of the predicted square with the label, so that the best
     framed of several cells wins (varifocal loss: Zhang et al., CVPR 2021).

@@ -2,7 +2,7 @@
 
     python -m kpipe.training.fusion TABLE... --negatives FOLDER... --run RUN [--detector FILE]
 
-TABLE and FOLDER as for `kpipe.training.detection`, RUN its folder. Prints the weights that
+TABLE and FOLDER as for `kpipe train --stage proposals`, RUN its folder. Prints the weights that
 `kpipe.networks.fusion` holds, fitted to the photographs that the run held out.
 """
 
@@ -21,7 +21,7 @@ from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
 from kpipe.training.data import load_negatives
-from kpipe.training.detection_scenes import LabelledScene, load_photos, overlaps
+from kpipe.training.scenes import LabelledScene, load_photos, overlaps
 
 MATCHED = 0.3
 """IoU from which on a detection is the labeled face."""
@@ -71,7 +71,9 @@ def calibration(
     scenes: Iterable[LabelledScene],
     overlap: float = 0.4,
 ) -> tuple[float, ...]:
-    """Intercept and weight of the log odds of a detector's scores that make them probabilities."""
+    """Intercept and weight of the log odds of a detector's scores that make them probabilities;
+    0 and 1, which change nothing, if it detects nothing.
+    """
     scores, labels = [], []
     for scene in scenes:
         found = detector(scene.gray)
@@ -81,6 +83,8 @@ def calibration(
         scores.append(found.scores)
         labels.append(outcomes(found, scene))
     known = np.isfinite(np.concatenate(labels))
+    if not known.any():
+        return 0.0, 1.0
     odds = log_odds(np.concatenate(scores)[known])
     return fitted(odds[:, None], np.concatenate(labels)[known])
 
@@ -114,9 +118,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--detector", type=Path, help="without it the packaged one")
     arguments = parser.parse_args()
-    _, photos = load_photos(arguments.tables, arguments.run)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, bool)
-    scenes = list(photos.values())
+    scenes = load_photos(arguments.tables, arguments.run).validation
     for folder in arguments.negatives:
         scenes += [LabelledScene(photo.gray, *nothing) for photo in load_negatives(folder, None)[1]]
     rows, labels = evidence(Pipeline(ProposalDetector(arguments.detector)), scenes)

@@ -240,25 +240,6 @@ def warm_up_cosine(progress: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((progress - warm_up) / (1 - warm_up), 1.0)))
 
 
-def one_cycle(step: int, steps: int, peak: float) -> dict[str, Any]:
-    """Learning rate and first beta of Adam at a step, as torch's `OneCycleLR` sets them.
-
-    In the first twentieth of the run the rate rises from a 25th of its peak while beta falls from
-    0.95 to 0.85, both along half a cosine; then they go back, the rate to nearly zero (Smith and
-    Topin, 2018). Torch's class keeps its place in a state of its own; here the step tells it.
-    """
-    turn = 0.05 * steps - 1
-    if step - 1 <= turn:
-        share = (step - 1) / turn
-        rates, betas = (peak / 25, peak), (0.95, 0.85)
-    else:
-        share = (step - 1 - turn) / (steps - 1 - turn)
-        rates, betas = (peak, peak / 25 / 1e4), (0.85, 0.95)
-    cosine = math.cos(math.pi * share) + 1
-    rate, beta = (end + (start - end) / 2.0 * cosine for start, end in (rates, betas))
-    return {"lr": rate, "betas": (beta, 0.999)}
-
-
 def load_batches(
     stream: Dataset[Any], batch: int, done: int, workers: int, processes: Processes | None = None
 ) -> DataLoader[Any]:

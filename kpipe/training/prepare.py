@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.datasets import DatasetError, Sample, read_samples
+from kpipe.datasets import DatasetError, Sample, coco, read_samples
 from kpipe.detectors.proposals import ProposalDetector
 from kpipe.networks.stages import STAGES
 from kpipe.pipeline import Pipeline
-from kpipe.structures.detections import Detections
+from kpipe.structures.detections import Detections, Detector
 from kpipe.training.data import (
     FaceSplit,
     LabelledFace,
@@ -22,13 +23,10 @@ from kpipe.training.data import (
     load_negatives,
     with_hard_negatives,
 )
-from kpipe.training.duplicates import without_duplicates
+from kpipe.training.duplicates import photos_without_duplicates, without_duplicates
 from kpipe.training.landmarks import load_run
 from kpipe.training.relabel import relabelled
-
-Progress = Callable[[list[LabelledFace], str], Iterable[LabelledFace]]
-"""Gives the faces back one by one and shows how far it is with them; the text says what they are
-for."""
+from kpipe.training.scenes import LabelledScene, PhotoSplit, Progress, load_photos, read_scenes
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,18 @@ class DataFiles:
 
     Attributes:
         data: labelled faces, as `kpipe.datasets.read_samples` takes them.
-        exclude: labelled faces to be measured on later; copies of them are not trained on.
-        negatives: folder of photographs without faces.
+        exclude: labelled faces, or photographs with boxes in COCO's format, to be measured on
+            later; copies of them are not trained on.
+        negatives: folders of photographs without faces.
+        detection: labelled photographs, COCO's format, for the detection network.
         on_bad: called with the error of each face or photograph that cannot be used, which is then
             left out. Without it the first error is raised.
     """
 
     data: Sequence[Path]
     exclude: Sequence[Path] = ()
-    negatives: Path | None = None
+    negatives: Sequence[Path] = ()
+    detection: Sequence[Path] = ()
     on_bad: Callable[[DatasetError], None] | None = None
 
     def faces(self, validation: float) -> tuple[FaceSplit, int]:
@@ -58,15 +59,30 @@ class DataFiles:
             DatasetError: the files cannot be used.
         """
         split = load_faces(self._samples(self.data), validation, self.on_bad)
-        others = load_faces(self._samples(self.exclude), 0.0, self.on_bad).training
-        training = without_duplicates(split.training, others)
+        training = without_duplicates(split.training, *self._excluded)
         return replace(split, training=training), len(split.training) - len(training)
 
     def backgrounds(self) -> list[NegativePhoto]:
         """The photographs to train on, without hard negatives."""
-        if self.negatives is None:
-            return []
-        return load_negatives(self.negatives, None, on_bad=self.on_bad)[0]
+        return self._backgrounds(None)
+
+    def photographs(
+        self, folder: Path, progress: Progress = lambda items, _: items
+    ) -> tuple[PhotoSplit, int]:
+        """The labelled photographs, and the number of those left out as copies of excluded ones.
+
+        Args:
+            folder: of the run, see `load_photos`.
+            progress: shows how far it is with the photographs.
+
+        Raises:
+            DatasetError: the files cannot be used.
+        """
+        split = load_photos(self.detection, folder, progress, self.on_bad)
+        training = photos_without_duplicates(split.training, *self._excluded)
+        validation = photos_without_duplicates(split.validation, *self._excluded)
+        before = len(split.training) + len(split.validation)
+        return PhotoSplit(training, validation), before - len(training) - len(validation)
 
     def hard_negatives(
         self, stage: str, faces: list[LabelledFace], progress: Progress
@@ -82,7 +98,7 @@ class DataFiles:
             faces: to train on.
             progress: shows how far it is with the faces.
         """
-        if self.negatives is None:
+        if not self.negatives:
             return faces, []
         detector = ProposalDetector(min_score=0.05, limit=200)
         pipeline = Pipeline(detector, min_score=0.02)
@@ -91,11 +107,35 @@ class DataFiles:
             found = detector(gray)
             return found if stage == "classifier" else pipeline.classify(gray, found)
 
-        photos = load_negatives(self.negatives, candidates, on_bad=self.on_bad)[0]
+        photos = self._backgrounds(candidates)
         return with_hard_negatives(progress(faces, "faces"), candidates, pipeline), photos
+
+    @cached_property
+    def _excluded(self) -> tuple[list[LabelledFace], list[LabelledScene]]:
+        """The excluded faces, and the excluded photographs of files with boxes alone."""
+        tables = [path for path in self.exclude if _has_boxes_alone(path)]
+        faces = self._samples([path for path in self.exclude if path not in tables])
+        photos = [s for table in tables for s in read_scenes(table, None, self.on_bad).values()]
+        return load_faces(faces, 0.0, self.on_bad).training, photos
+
+    def _backgrounds(self, detector: Detector | None) -> list[NegativePhoto]:
+        return [
+            photo
+            for folder in self.negatives
+            for photo in load_negatives(folder, detector, on_bad=self.on_bad)[0]
+        ]
 
     def _samples(self, paths: Sequence[Path]) -> list[Sample]:
         return [sample for path in paths for sample in read_samples(path, self.on_bad)]
+
+
+def _has_boxes_alone(path: Path) -> bool:
+    """Whether it is a file in COCO's format whose faces have no keypoints."""
+    return (
+        path.suffix.lower() == ".json"
+        and path.is_file()
+        and not any(True for _ in coco.faces(path))
+    )
 
 
 def relabelled_by(

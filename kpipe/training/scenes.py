@@ -1,111 +1,492 @@
-"""The stream of training scenes of the proposal network, and their targets.
+"""Training scenes of the detection network: pieces of whole photographs, and their targets.
 
-A scene is a piece of a photograph without faces, into which faces with landmarks are pasted at any
-roll and size. Scene i of a run is the same whenever it is asked for.
+A scene is a piece of a labelled photograph, scaled until a random face of it has a random size,
+turned, relit and blurred; or a photograph, into which faces with landmarks are pasted at any roll.
+Scene i of a run is the same whenever it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from kpipe.detectors.proposals import NOMINAL_SIDE, OCTAVE, STRIDE
+from kpipe.datasets import DatasetError, held_out
+from kpipe.datasets.coco import picture_of
+from kpipe.datasets.samples import format_errors
+from kpipe.errors import ImageError
+from kpipe.formats import coco
+from kpipe.measures.pose import head_pose
+from kpipe.media.images import read_image
+from kpipe.pipeline import Pipeline
 from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.boxes import landmark_box
-from kpipe.preprocessing.crops import warp
+from kpipe.preprocessing.crops import to_gray
 from kpipe.training.augment import degrade_scene
-from kpipe.training.data import LabelledFace, NegativePhoto
+from kpipe.training.data import LabelledFace
+from kpipe.training.detection_network import NOMINAL_SIDES, STRIDES
+from kpipe.utils.files import display_name, write_file
 from kpipe.utils.opencv import cv2
 
 Gray = NDArray[np.uint8]
 Rng = np.random.Generator
 
-SCENE = 128
+OnBad = Callable[[DatasetError], None]
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Gives things back one by one and shows how far it is with them."""
+
+    def __call__(self, items: list[T], what: str, /) -> Iterable[T]: ...
+
+
+SCENE = 256
 """Side of a training scene [px]."""
+
+SIDES = ((11.0, 42.0), (30.0, 100.0))
+"""Least and greatest side [px] of the faces that each map learns to detect."""
+
+LABEL_SHIFT = 0.12
+"""How far below the center of a labelled box, forehead to chin, that of the square around the
+landmarks lies, in heights of the box. Median over 5,500 faces of `wider_train`; in `masks`, whose
+boxes begin lower, it is 0.03, so each file's own is measured where landmarks are to be had."""
+
+LABEL_SCALE, LABEL_WIDTH = 0.95, 0.586
+"""Side of that square over the geometric mean of the box's width and height, and the weight of the
+width in it. From the same faces: 0.835 of the height of frontal ones, whose width is 0.80 of it;
+0.733 and 0.64 of those turned by more than 35 degrees."""
+
+MATCHED = 0.4
+"""IoU from which on a detected face and a labelled box are taken for the same."""
+
+LEAST_SIDE = 8.0
+"""Faces with a side below this [px], in the photograph or in the scene, are neither learned nor
+counted as background."""
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A face in a scene: center and side [px], roll [degrees]."""
+class LabelledScene:
+    """A photograph in memory, and the faces on it.
 
-    x: float
-    y: float
-    side: float
-    roll: float
+    Attributes:
+        gray: (h, w).
+        places: (n, 4): x and y of the center of the square around the landmarks, its side [px],
+            roll [degrees]; NaN, where the roll is not known.
+        counted: (n,) whether each is to be detected; the others are ignored either way.
+    """
+
+    gray: Gray
+    places: NDArray[np.float32]
+    counted: NDArray[np.bool_]
 
 
-class SceneStream(Dataset[tuple[Gray, NDArray[np.float32]]]):
-    """Random scenes, addressed by their number.
+def read_scenes(
+    table: Path,
+    found: Mapping[str, NDArray[np.float32]] | None = None,
+    on_bad: OnBad | None = None,
+) -> dict[str, LabelledScene]:
+    """The photographs of a COCO detection file by name, with their boxes as landmark squares.
 
     Args:
-        faces: labelled faces, with their surroundings.
-        negatives: photographs without faces, as backgrounds; without any they are flat gray.
-        length: number of scenes of the run.
+        table: the file; of an annotation `invalid`, `ignore`, `iscrowd` and `pose` (1: atypical,
+            roll unknown) count, where they are given.
+        found: of `find_faces`: more precise squares and rolls for the labelled faces among these;
+            the others are ignored. Without it all places come from the boxes.
+        on_bad: called with the error of each photograph that cannot be read, which is then left
+            out.
+
+    Raises:
+        DatasetError: the file cannot be read; or, without `on_bad`, a photograph.
+    """
+    records = _records(table)
+    nothing = np.zeros((0, 5), np.float32)
+    faces = {name: (found or {}).get(name, nothing) for name in records}
+    shifts = [s for name in records for s in _shifts(_boxes(records[name]), faces[name])]
+    shift = float(np.median(shifts)) if len(shifts) >= ENOUGH else LABEL_SHIFT
+    scenes = {}
+    for name in records:
+        try:
+            gray = to_gray(_picture(table, name))
+        except DatasetError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        scenes[name] = labelled_scene(gray, records[name], faces[name], shift)
+    return scenes
+
+
+def find_faces(
+    table: Path,
+    pipeline: Pipeline,
+    progress: Progress = lambda items, _: items,
+    on_bad: OnBad | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """The faces that a pipeline detects on the photographs of a COCO detection file.
+
+    Args:
+        table: the file.
+        pipeline: detects them.
+        progress: shows how far it is with the photographs.
+        on_bad: as for `read_scenes`.
+
+    Returns:
+        By name of the photograph (n, 5): x, y, side, roll, as in `LabelledScene`, and score.
+
+    Raises:
+        DatasetError: the file cannot be read; or, without `on_bad`, a photograph.
+    """
+    found = {}
+    for name in progress([*_records(table)], f"faces of {display_name(table)}"):
+        try:
+            faces = pipeline(_picture(table, name))
+        except DatasetError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        rows = [[*_square(face.points), face.score] for face in faces]
+        found[name] = np.array(rows, np.float32).reshape(-1, 5)
+    return found
+
+
+def _records(table: Path) -> dict[str, list[dict[str, Any]]]:
+    """The annotations of each photograph of a COCO detection file, by the photograph's name."""
+    with format_errors():
+        document = coco.load(table)
+        records: dict[str, list[dict[str, Any]]] = {
+            image["file_name"]: [] for image in document.images.values()
+        }
+        for number, annotation in enumerate(document.annotations, 1):
+            coco.box_of(annotation, f"{display_name(table)}, annotation {number}")
+            records[document.name_of(annotation)].append(annotation)
+    return records
+
+
+def _square(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """x, y, side and roll of the square around landmarks."""
+    roll = head_pose(points).roll
+    x0, y0, x1, y1 = (float(v) for v in landmark_box(points, roll))
+    return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, roll
+
+
+def _picture(table: Path, name: str) -> NDArray[np.uint8]:
+    try:
+        return read_image(picture_of(table, name))
+    except ImageError as error:
+        raise DatasetError(str(error)) from None
+
+
+ENOUGH = 20
+"""Faces with landmarks from which on a file's own shift is used."""
+
+
+def _boxes(records: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4)
+
+
+def _shifts(boxes: NDArray[np.float64], found: NDArray[np.float32]) -> list[float]:
+    """How far below the centers of boxes detected faces are, see `LABEL_SHIFT`."""
+    places = label_squares(boxes)
+    shifts = []
+    for face in found if len(boxes) else ():
+        overlap = overlaps(face, places)
+        best = int(overlap.argmax())
+        if overlap[best] >= MATCHED and abs(face[3]) < 15:
+            _, y, _, height = boxes[best]
+            shifts.append(float((face[1] - y) / height - 0.5))
+    return shifts
+
+
+def labelled_scene(
+    gray: Gray,
+    records: Sequence[dict[str, Any]],
+    found: NDArray[np.float32],
+    shift: float = LABEL_SHIFT,
+) -> LabelledScene:
+    """A photograph with COCO's annotations of it and detected faces (n, 5), see
+    `find_faces`.
+    """
+    places = label_squares(_boxes(records), shift)
+    places[[record.get("pose") == 1 for record in records], 3] = np.nan
+    counted = np.array(
+        [
+            not any(record.get(key) for key in ("invalid", "ignore", "iscrowd"))
+            for record in records
+        ],
+        bool,
+    )
+    counted &= places[:, 2] >= LEAST_SIDE
+    extra = []
+    free = np.ones(len(places), bool)
+    for face in found[np.argsort(-found[:, 4])]:
+        overlap = np.where(free, overlaps(face, places), 0) if len(places) else np.zeros(1)
+        best = int(overlap.argmax())
+        if overlap[best] >= MATCHED:
+            free[best] = False
+            places[best] = face[:4]
+        elif not len(places) or overlaps(face, places).max() < MATCHED:
+            extra.append(face[:4])
+    if extra:
+        places = np.vstack([places, extra])
+        counted = np.concatenate([counted, np.zeros(len(extra), bool)])
+    return LabelledScene(gray, places.astype(np.float32), counted)
+
+
+def label_squares(boxes: NDArray[np.float64], shift: float = LABEL_SHIFT) -> NDArray[np.float64]:
+    """(n, 4) x, y, side and roll 0 of the landmark squares in boxes (n, 4) x, y, width, height."""
+    x, y, width, height = boxes.T
+    side = LABEL_SCALE * width**LABEL_WIDTH * height ** (1 - LABEL_WIDTH)
+    places = [x + width / 2, y + height * (0.5 + shift), side, np.zeros(len(boxes))]
+    return np.stack(places, axis=1)
+
+
+def overlaps(place: NDArray[np.floating], places: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n,) IoU of a square with others, rolls apart."""
+    half, others = place[2] / 2, places[:, 2:3] / 2
+    high = np.minimum(place[:2] + half, places[:, :2] + others)
+    low = np.maximum(place[:2] - half, places[:, :2] - others)
+    shared = np.maximum(high - low, 0).prod(axis=1)
+    return np.asarray(shared / (place[2] ** 2 + places[:, 2] ** 2 - shared), np.float64)
+
+
+HELD_OUT = 0.1
+"""Share of the labelled photographs that is kept out of training, to choose settings by."""
+
+
+@dataclass(frozen=True)
+class PhotoSplit:
+    """Labelled photographs to train on, and those to choose settings by."""
+
+    training: list[LabelledScene]
+    validation: list[LabelledScene]
+
+
+def load_photos(
+    tables: Sequence[Path],
+    folder: Path,
+    progress: Progress = lambda items, _: items,
+    on_bad: OnBad | None = None,
+) -> PhotoSplit:
+    """The photographs to train on, and those kept out.
+
+    Args:
+        tables: COCO detection files.
+        folder: of the run. The faces that the packaged pipeline detects on the photographs, for
+            precise squares and rolls, are noted in it for the next time.
+        progress: shows how far it is with the photographs.
+        on_bad: as for `read_scenes`.
+
+    Raises:
+        DatasetError: a file cannot be read, or two have one name; or, without `on_bad`, a
+            photograph cannot be read.
+        WriteError: the faces cannot be noted.
+    """
+    split = PhotoSplit([], [])
+    notes: set[Path] = set()
+    for table in tables:
+        note = folder / f"found_{table.stem}.json"
+        if note in notes:
+            raise DatasetError(f"{display_name(table)}: the name of another file too; rename one")
+        notes.add(note)
+        if not note.exists():
+            # `read_scenes` reports the photographs that cannot be read.
+            lenient = None if on_bad is None else lambda _: None
+            found = find_faces(table, Pipeline(min_score=0.5), progress, lenient)
+            rows = {name: faces.tolist() for name, faces in found.items()}
+            write_file(note, json.dumps(rows).encode())
+        for name, scene in read_scenes(table, _read_note(note), on_bad).items():
+            part = split.validation if held_out(name, HELD_OUT) else split.training
+            part.append(scene)
+    return split
+
+
+def _read_note(note: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        return {
+            name: np.array(rows, np.float32).reshape(-1, 5)
+            for name, rows in json.loads(note.read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = display_name(str(error)[:120])
+        raise DatasetError(
+            f"{display_name(note)}: not as it was written ({reason}); delete it"
+        ) from None
+
+
+class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float32]]]):
+    """Endless random scenes, addressed by their number.
+
+    Args:
+        photos: labelled photographs.
+        faces: faces with landmarks, in pictures that show their surroundings.
+        empty: photographs without faces.
+        length: number of scenes that the run will ask for.
         seed: of the run.
     """
 
     def __init__(
         self,
+        photos: Sequence[LabelledScene],
         faces: Sequence[LabelledFace],
-        negatives: Sequence[NegativePhoto],
+        empty: Sequence[Gray],
         length: int,
         seed: int,
     ) -> None:
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, bool)
+        self.photos = [photo for photo in photos if photo.counted.any()]
+        self.others = [photo for photo in photos if not photo.counted.any()]
+        self.others += [LabelledScene(gray, *nothing) for gray in empty]
         self.faces = faces
-        self.negatives = negatives
         self.length = length
         self.seed = seed
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Gray, NDArray[np.float32]]:
-        """A scene (1, 128, 128) uint8 and its targets (8, 16, 16) float32.
-
-        Channels 0 to 5 of the targets are those of the network, with the score 0 or 1. Channel 6 is
-        1 in the cells whose score counts in the loss, channel 7 in those whose other channels do.
-        """
+    def __getitem__(self, index: int) -> tuple[Gray, NDArray[np.float32], NDArray[np.float32]]:
+        """A scene (1, 256, 256) and its targets at strides 8 and 16, see `targets`."""
         rng = np.random.default_rng((self.seed, index))
-        scene = self._background(rng)
-        targets = np.zeros((8, SCENE // STRIDE, SCENE // STRIDE), np.float32)
-        targets[6] = 1
-        placed: list[Placed] = []
-        for _ in range(int(rng.choice(3, p=(0.3, 0.4, 0.3)))):
-            face = self.faces[int(rng.integers(len(self.faces)))]
-            place = _put(scene, targets, placed, face, rng)
-            if place is not None:
-                placed.append(place)
-        for place in placed:
-            _mark(targets, place)
-        return degrade_scene(scene, rng)[None], targets
+        scene, places, counted = self.draw(rng)
+        fine, coarse = targets(places, counted)
+        return scene[None], fine, coarse
 
-    def _background(self, rng: Rng) -> Gray:
-        if not self.negatives:
-            return np.full((SCENE, SCENE), int(rng.uniform(0, 256)), np.uint8)
-        gray = self.negatives[int(rng.integers(len(self.negatives)))].gray
-        height, width = gray.shape
-        zoom = np.exp(rng.uniform(np.log(0.2), np.log(1.2)))
-        zoom = max(zoom, SCENE / min(height, width) * 0.8)
-        turn = rng.normal(0, 8) if rng.random() < 0.7 else rng.uniform(-180, 180)
-        # Mostly inside the photograph; some scenes cross its edge.
-        reach = np.minimum(0.45 * SCENE / zoom, np.array([width, height]) / 2)
-        centre = rng.uniform(reach, (width, height) - reach)
-        matrix = _similarity(zoom, turn, centre, (SCENE / 2, SCENE / 2), rng.random() < 0.5)
-        return warp(gray, matrix, SCENE)
+    def draw(self, rng: Rng) -> tuple[Gray, NDArray[np.float32], NDArray[np.bool_]]:
+        """A scene (256, 256), and its places and which of them count, as in `LabelledScene`."""
+        kind = rng.random()
+        photo = self.photos[int(rng.integers(len(self.photos)))]
+        if kind < FROM_PHOTOS:
+            scene, places, counted = _piece(photo, rng, at_face=rng.random() < AT_FACE)
+        else:
+            if self.others and rng.random() < 0.75:
+                photo = self.others[int(rng.integers(len(self.others)))]
+            scene, places, counted = _piece(photo, rng, at_face=False)
+            if self.faces and kind < FROM_PHOTOS + PASTED:
+                for _ in range(int(rng.integers(1, 5))):
+                    face = self.faces[int(rng.integers(len(self.faces)))]
+                    places, counted = _pasted(scene, places, counted, face, rng)
+        texture = self.others or self.photos
+        _hide_faces(scene, places, counted, texture[int(rng.integers(len(texture)))].gray, rng)
+        if rng.random() < 0.25:
+            scene = _blurred(scene, rng)
+        return degrade_scene(scene, rng), places, counted
 
 
-def _similarity(
+FROM_PHOTOS, PASTED = 0.68, 0.20
+"""Shares of the scenes that are pieces of labelled photographs, and that have pasted faces; the
+rest are mostly empty."""
+
+AT_FACE = 0.85
+"""Share of the former that show a certain face."""
+
+GREATEST_ZOOM = 1.8
+"""Photographs are enlarged by so much at most."""
+
+
+def _random_turn(rng: Rng) -> float:
+    """Degrees: mostly nearly upright, some by right angles, some by any angle."""
+    kind = rng.random()
+    if kind < 0.55:
+        return float(rng.normal(0, 10))
+    if kind < 0.7:
+        return float(rng.choice((90, 180, 270)) + rng.normal(0, 10))
+    return float(rng.uniform(-180, 180))
+
+
+def _piece(
+    photo: LabelledScene, rng: Rng, *, at_face: bool
+) -> tuple[Gray, NDArray[np.float32], NDArray[np.bool_]]:
+    """A piece of a photograph; around a random face of it, or anywhere."""
+    gray, places, counted = photo.gray, photo.places, photo.counted
+    height, width = gray.shape
+    turn = _random_turn(rng)
+    mirrored = bool(rng.random() < 0.5)
+    if at_face:
+        choices = np.flatnonzero(counted)
+        chosen = places[int(rng.choice(choices))]
+        side = float(np.exp(rng.uniform(np.log(13), np.log(90))))
+        zoom = min(side / chosen[2], GREATEST_ZOOM)
+        source = chosen[:2].astype(np.float64)
+        reach = SCENE / 2 - 0.3 * min(zoom * float(chosen[2]), 100)
+        target = SCENE / 2 + rng.uniform(-reach, reach, 2)
+        if rng.random() < CUT:
+            gray, corner = _cut_by_edge(gray, chosen, rng)
+            places = places - np.array([*corner, 0, 0], np.float32)
+            source = source - corner
+            places, counted = _inside(places, counted, gray.shape)
+    else:
+        zoom = float(np.exp(rng.uniform(np.log(0.3), np.log(GREATEST_ZOOM))))
+        zoom = min(max(zoom, SCENE / min(height, width) * 0.7), GREATEST_ZOOM)
+        source = rng.uniform(0, 1, 2) * (width, height)
+        target = np.array([SCENE, SCENE]) / 2
+        inner = np.minimum(0.4 * SCENE / zoom, np.array([width, height]) / 2)
+        source = np.clip(source, inner, np.array([width, height]) - inner)
+    matrix = similarity(zoom, turn, source, target, mirrored)
+    scene = _warped(gray, matrix, rng)
+    moved = _moved(places, matrix, zoom, turn, mirrored)
+    counted = counted & (moved[:, 2] >= LEAST_SIDE)
+    return scene, *_inside(moved, counted, scene.shape)
+
+
+CUT = 0.15
+"""Share of the scenes around a face in which the picture's edge cuts the face."""
+
+
+def _cut_by_edge(
+    gray: Gray, place: NDArray[np.floating], rng: Rng
+) -> tuple[Gray, NDArray[np.float64]]:
+    """The photograph cut off so that a share of a face lies beyond its edge, and the piece's corner
+    (x, y) in the photograph.
+    """
+    height, width = gray.shape
+    x, y, side = (float(v) for v in place[:3])
+    beyond = rng.uniform(0.1, 0.6) - 0.5  # in sides, from the face's center
+    x0, y0, x1, y1 = 0, 0, width, height
+    edge = int(rng.integers(4))
+    if edge == 0:
+        x0 = min(max(int(x + beyond * side), 0), width - 8)
+    elif edge == 1:
+        y0 = min(max(int(y + beyond * side), 0), height - 8)
+    elif edge == 2:
+        x1 = max(min(int(x - beyond * side), width), 8)
+    else:
+        y1 = max(min(int(y - beyond * side), height), 8)
+    return gray[y0:y1, x0:x1], np.array([x0, y0], np.float64)
+
+
+def _inside(
+    places: NDArray[np.float32], counted: NDArray[np.bool_], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The faces that a picture shows; those that are mostly beyond its edge do not count."""
+    height, width = shape
+    half = places[:, 2:3] / 2
+    low = np.clip(places[:, :2] - half, 0, (width, height))
+    high = np.clip(places[:, :2] + half, 0, (width, height))
+    share = (high - low).prod(axis=1) / np.maximum(places[:, 2] ** 2, 1e-6)
+    kept = share > 0.05
+    return places[kept], (counted & (share >= SHOWN))[kept]
+
+
+SHOWN = 0.4
+"""Share of a face's square inside the picture from which on it is to be detected."""
+
+
+def similarity(
     scale: float,
     turn: float,
-    source: Sequence[float] | NDArray[np.floating],
-    target: Sequence[float],
+    source: NDArray[np.floating],
+    target: NDArray[np.floating],
     mirrored: bool,
 ) -> NDArray[np.float64]:
-    """(2, 3) matrix that takes `source` to `target`, scales, and turns clockwise [degrees]."""
+    """The 2x3 matrix that mirrors, scales, turns (degrees, clockwise) and moves a point."""
     angle = np.deg2rad(turn)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if mirrored:
@@ -113,79 +494,216 @@ def _similarity(
     return np.column_stack([linear, np.asarray(target) - linear @ np.asarray(source)])
 
 
-def _put(
-    scene: Gray, targets: NDArray[np.float32], placed: list[Placed], face: LabelledFace, rng: Rng
-) -> Placed | None:
-    """Pastes a face with its surroundings into the scene, unless it would cover another face.
+def _moved(
+    places: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    scale: float,
+    turn: float,
+    mirrored: bool,
+) -> NDArray[np.float32]:
+    moved: NDArray[np.float32] = places.copy()
+    moved[:, :2] = transform(matrix, places[:, :2])
+    moved[:, 2] *= scale
+    moved[:, 3] = turn + (-places[:, 3] if mirrored else places[:, 3])
+    return moved
 
-    Cells of the pasted picture far from its face no longer count in the targets: the picture may
-    show other people there, who have no label.
-    """
+
+def _warped(gray: Gray, matrix: NDArray[np.float64], rng: Rng) -> Gray:
+    """The scene that the matrix cuts out; beyond the photograph its edge goes on, or one gray."""
+    shrink = max(int(1 / np.hypot(matrix[0, 0], matrix[1, 0])), 1)
+    height, width = gray.shape[0] // shrink, gray.shape[1] // shrink
+    if shrink > 1 and min(height, width) > 0:
+        part = gray[: height * shrink, : width * shrink]
+        gray = np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        offset = matrix[:, :2].sum(axis=1) * (shrink - 1) / 2
+        matrix = np.column_stack([matrix[:, :2] * shrink, matrix[:, 2] + offset])
+    plain = rng.random() < 0.4
+    border = cv2.BORDER_CONSTANT if plain else cv2.BORDER_REPLICATE
+    scene = cv2.warpAffine(
+        gray, matrix, (SCENE, SCENE), borderMode=border, borderValue=int(rng.integers(256))
+    )
+    return np.asarray(scene, np.uint8)
+
+
+def _pasted(
+    scene: Gray,
+    places: NDArray[np.float32],
+    counted: NDArray[np.bool_],
+    face: LabelledFace,
+    rng: Rng,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Puts a face with landmarks and its surroundings into the scene, unless it hides another."""
     box = landmark_box(face.points, face.roll)
-    low, high = OCTAVE
-    if rng.random() < 0.12:
-        side = np.exp(rng.uniform(np.log(high * 1.4), np.log(110)))
-    else:
-        side = np.exp(rng.uniform(np.log(low * 0.8), np.log(high * 1.3)))
-    turn = rng.normal(0, 15) if rng.random() < 0.5 else rng.uniform(-180, 180)
-    x, y = rng.uniform(0, SCENE, 2)
+    side = float(np.exp(rng.uniform(np.log(13), np.log(90))))
+    turn = float(rng.normal(0, 15) if rng.random() < 0.35 else rng.uniform(-180, 180))
+    center = rng.uniform(0, SCENE, 2)
+    place = np.array([[*center, side, 0]], np.float32)
+    apart = np.abs(places[:, :2] - center).max(axis=1) if len(places) else np.zeros(0)
+    if (apart < 0.9 * (side + places[:, 2])).any():
+        return places, counted
     mirrored = bool(rng.random() < 0.5)
-    matrix = _similarity(side / (box[2] - box[0]), turn, (box[:2] + box[2:]) / 2, (x, y), mirrored)
-    roll = turn + (-face.roll if mirrored else face.roll)
+    scale = side / float(box[2] - box[0])
+    matrix = similarity(scale, turn, (box[:2] + box[2:]) / 2, center, mirrored)
+    place[0, 3] = turn + (-face.roll if mirrored else face.roll)
     height, width = face.gray.shape
     corners = transform(matrix, np.array([[0, 0], [width, 0], [width, height], [0, height]]))
     mask = np.zeros((SCENE, SCENE), np.uint8)
     cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 1)
-    if rng.random() < 0.4:
-        # A disc in place of the whole picture: straight edges must not give faces away.
-        keep = np.zeros_like(mask)
-        reach = side * rng.uniform(0.75, 1.3)
-        cv2.circle(keep, (int(x), int(y)), int(reach), 1, -1)
-        mask &= keep
-    rows, columns = np.mgrid[0:SCENE, 0:SCENE]
-    for other in placed:
-        near = np.hypot(columns - other.x, rows - other.y) < 0.7 * other.side
-        if mask[near].any():
-            return None
-    scene[mask > 0] = warp(face.gray, matrix, SCENE)[mask > 0]
-    cells = mask[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] > 0
-    far = _distances(x, y) > 1.2 * side
-    targets[6][cells & far] = 0
-    return Placed(x, y, side, roll)
+    # Further from its face the photograph may show other people, whom nobody has labelled; and its
+    # straight edges must not tell.
+    keep = np.zeros_like(mask)
+    axes = (side * rng.uniform(0.75, 1.5, 2)).astype(int)
+    lifted = center + 0.15 * side * np.array(
+        [np.sin(np.deg2rad(place[0, 3])), -np.cos(np.deg2rad(place[0, 3]))]
+    )
+    if rng.random() < 0.5:
+        cv2.ellipse(keep, lifted.astype(int).tolist(), axes.tolist(), turn, 0, 360, 1, -1)
+    else:
+        cv2.fillPoly(keep, [_rectangle(lifted, axes, turn)], 1)
+    inside = (mask & keep) > 0
+    scene[inside] = _warped(face.gray, matrix, rng)[inside]
+    place, kept = _inside(place, np.ones(1, bool), scene.shape)
+    return np.vstack([places, place]), np.concatenate([counted, kept])
 
 
-def _cell_centres() -> NDArray[np.float64]:
-    return np.asarray(np.arange(SCENE // STRIDE) * STRIDE + (STRIDE - 1) / 2, np.float64)
+def _rectangle(
+    center: NDArray[np.floating], halves: NDArray[np.floating], turn: float
+) -> NDArray[np.int32]:
+    shape = (center.tolist(), (2 * np.asarray(halves, np.float64)).tolist(), float(turn))
+    return np.asarray(np.round(cv2.boxPoints(shape)), np.int32)
 
 
-def _distances(x: float, y: float) -> NDArray[np.float64]:
-    """(rows, columns) distances of the cells' centers from a point [px]."""
-    centres = _cell_centres()
-    return np.asarray(np.hypot(centres[None] - x, centres[:, None] - y), np.float64)
+MASKED, COVERED, DARKENED = 0.10, 0.12, 0.10
+"""Shares of the faces that get a mask over mouth and nose, something in front, half in the dark."""
 
 
-def _mark(targets: NDArray[np.float32], place: Placed) -> None:
-    """Enters a face into the targets (8, rows, columns).
+def _hide_faces(
+    scene: Gray,
+    places: NDArray[np.float32],
+    counted: NDArray[np.bool_],
+    texture: Gray,
+    rng: Rng,
+) -> None:
+    """Hides parts of some faces, in place."""
+    for place in places[counted]:
+        x, y, side, roll = (float(v) for v in place)
+        angle = np.deg2rad(0.0 if np.isnan(roll) else roll)
+        right = side * np.array([np.cos(angle), np.sin(angle)])
+        down = np.array([-right[1], right[0]])
+        center = np.array([x, y])
+        draw = rng.random()
+        if draw < MASKED and not np.isnan(roll):
+            upper = rng.uniform(-0.12, 0.12)
+            corners = np.array(
+                [[-0.5, upper], [0.0, upper - rng.uniform(0, 0.15)], [0.5, upper]]
+                + [[0.42, 0.35], [0.2, 0.55], [-0.2, 0.55], [-0.42, 0.35]]
+            )
+            corners += rng.normal(0, 0.03, corners.shape)
+            shape = center + corners @ np.array([right, down])
+            mask = np.zeros_like(scene)
+            cv2.fillPoly(mask, [np.round(shape).astype(np.int32)], 1)
+            _cover(scene, mask, texture, rng, plain=0.8)
+        elif draw < MASKED + COVERED:
+            mask = np.zeros_like(scene)
+            aside = rng.uniform(-0.6, 0.6, 2) * side
+            halves = rng.uniform(0.15, 0.45, 2) * side
+            cv2.fillPoly(mask, [_rectangle(center + aside, halves, rng.uniform(0, 180))], 1)
+            _cover(scene, mask, texture, rng, plain=0.3)
+        elif draw < MASKED + COVERED + DARKENED:
+            # One side of a line through the face is dark, softly or sharply.
+            way = rng.uniform(0, 2 * np.pi)
+            rows, columns = np.mgrid[0:SCENE, 0:SCENE].astype(np.float32)
+            along = (columns - x) * np.cos(way) + (rows - y) * np.sin(way)
+            near = np.maximum(np.abs(columns - x), np.abs(rows - y)) < 0.9 * side
+            softness = max(rng.uniform(0, 0.3) * side, 0.5)
+            light = np.clip(0.5 - (along - rng.uniform(-0.2, 0.2) * side) / softness, 0, 1)
+            light = np.where(near, light * (1 - (low := rng.uniform(0.1, 0.5))) + low, 1)
+            scene[:] = (scene * light).astype(np.uint8)
 
-    A face of the octave is a positive in the cells around its center. Around those, and everywhere
-    on a face that is a little too small or too large, scores do not count. A face much too large is
-    a negative between its center and its border.
+
+def _cover(scene: Gray, mask: Gray, texture: Gray, rng: Rng, *, plain: float) -> None:
+    """Fills the mask with one gray, or with a piece of another photograph."""
+    inside = mask > 0
+    if rng.random() < plain:
+        scene[inside] = int(rng.integers(256))
+        return
+    height, width = texture.shape
+    row, column = int(rng.integers(max(height - 64, 1))), int(rng.integers(max(width - 64, 1)))
+    piece = texture[row : row + 256, column : column + 256]
+    scene[inside] = cv2.resize(piece, (SCENE, SCENE))[inside]
+
+
+def _blurred(scene: Gray, rng: Rng) -> Gray:
+    """Out of focus, moved, or of a small picture enlarged."""
+    kind = rng.random()
+    if kind < 0.4:
+        return np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.8, 3.5)), np.uint8)
+    if kind < 0.7:
+        length = int(rng.integers(3, 10))
+        kernel = np.zeros((length, length), np.float32)
+        angle = rng.uniform(0, np.pi)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
+        middle = (length - 1) / 2
+        start, end = (np.round(middle + s * reach).astype(int).tolist() for s in (-1, 1))
+        cv2.line(kernel, start, end, 1.0)
+        return np.asarray(cv2.filter2D(scene, -1, kernel / kernel.sum()), np.uint8)
+    small = int(SCENE * rng.uniform(0.4, 0.8))
+    reduced = cv2.resize(scene, (small, small), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(reduced, (SCENE, SCENE), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def targets(
+    places: NDArray[np.float32], counted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the network is to predict of a scene, at strides 8 and 16.
+
+    Returns:
+        (9, 32, 32) and (9, 16, 16), as `detection_losses` takes them.
     """
-    low, high = OCTAVE
-    near = _distances(place.x, place.y)
-    targets[6][near < 0.6 * place.side] = 0
-    if place.side > high * 1.4:
-        targets[6][(near > 0.3 * place.side) & (near < 0.6 * place.side)] = 1
-        return
-    if not low * 0.9 <= place.side <= high * 1.1:
-        return
-    centres = _cell_centres()
-    x, y = (centres[None] - place.x) / STRIDE, (centres[:, None] - place.y) / STRIDE
-    reach = max(0.5, 0.2 * place.side / STRIDE)
-    hit = (np.abs(x) <= reach) & (np.abs(y) <= reach)
-    angle = np.deg2rad(place.roll)
-    values = (1, 0, 0, np.log(place.side / NOMINAL_SIDE), np.cos(angle), np.sin(angle), 1, 1)
-    for channel, value in zip(targets, values):
-        channel[hit] = value
-    targets[1][hit] = np.broadcast_to(-x, hit.shape)[hit]
-    targets[2][hit] = np.broadcast_to(-y, hit.shape)[hit]
+    fine, coarse = (
+        _marked(places, counted, stride, nominal, sides)
+        for stride, nominal, sides in zip(STRIDES, NOMINAL_SIDES, SIDES)
+    )
+    return fine, coarse
+
+
+def _marked(
+    places: NDArray[np.float32],
+    counted: NDArray[np.bool_],
+    stride: int,
+    nominal: float,
+    sides: tuple[float, float],
+) -> NDArray[np.float32]:
+    count = SCENE // stride
+    result = np.zeros((9, count, count), np.float32)
+    result[6] = 1
+    centers = np.arange(count) * stride + (stride - 1) / 2
+    nearest = np.full((count, count), np.inf)
+    low, high = sides
+    for (x, y, side, roll), counts in zip(places.astype(np.float64), counted):
+        across, down = (x - centers) / stride, (y - centers) / stride
+        away = np.maximum(np.abs(across)[None], np.abs(down)[:, None])
+        if not counts:
+            if side < 1.3 * high:
+                result[6][(away * stride <= max(0.6 * side, 0.5 * stride)) & (nearest > 1)] = 0
+            continue
+        if not low / 1.35 <= side <= high * 1.35:
+            continue
+        reach = max(0.8, 0.22 * side / stride)
+        ring = (away <= reach + 0.6) & (nearest > 1)
+        if not low <= side <= high:
+            result[6][ring] = 0
+            continue
+        result[6][ring] = 0
+        hit = (away <= reach) & (away / reach < nearest)
+        nearest[hit] = (away / reach)[hit]
+        known = not np.isnan(roll)
+        angle = np.deg2rad(roll) if known else 0.0
+        size = np.log(side / nominal)
+        for channel, value in (
+            (0, 1), (3, size), (4, np.cos(angle)), (5, np.sin(angle)), (6, 1), (7, 1), (8, known)
+        ):  # fmt: skip
+            result[channel][hit] = value
+        result[1][hit] = np.broadcast_to(across[None], hit.shape)[hit]
+        result[2][hit] = np.broadcast_to(down[:, None], hit.shape)[hit]
+    return result

@@ -24,7 +24,7 @@ from kpipe.training.detection_network import (
     detection_losses,
     square_iou,
 )
-from kpipe.training.detection_scenes import (
+from kpipe.training.scenes import (
     SIDES,
     DetectionScenes,
     LabelledScene,

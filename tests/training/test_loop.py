@@ -18,7 +18,6 @@ from kpipe.training.loop import (
     Recipe,
     Run,
     mean_of,
-    one_cycle,
     read_checkpoint,
     stage_of,
     train_steps,
@@ -167,18 +166,3 @@ def test_the_cosine_after_a_warm_up() -> None:
     assert warm_up_cosine(0.05, 0.1) == pytest.approx(0.5)
     assert warm_up_cosine(0.1, 0.1) == pytest.approx(1)
     assert warm_up_cosine(1.0, 0.1) == pytest.approx(0)
-
-
-@pytest.mark.parametrize("steps", [1, 7, 150])
-def test_one_cycle_is_that_of_torch(steps: int) -> None:
-    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=0.004)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.004, steps, pct_start=0.05, anneal_strategy="cos"
-    )
-    for step in range(1, steps + 1):
-        group = optimizer.param_groups[0]
-        ours = one_cycle(step, steps, 0.004)
-        assert (ours["lr"], ours["betas"]) == (group["lr"], group["betas"])
-        optimizer.step()
-        if step < steps:
-            cycle.step()

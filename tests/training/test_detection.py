@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ torch = pytest.importorskip("torch")
 
 from kpipe import Pipeline, ProposalDetector, read_image
 from kpipe.datasets import DatasetError, read_samples
+from kpipe.errors import TrainingError
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray
+from kpipe.training import landmarks
 from kpipe.training.data import LabelledFace, load_faces
-from kpipe.training.detection import DetectionSettings, load_run, train
+from kpipe.training.detection import DetectionSettings, calibrate, load_run, train
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import (
     NOMINAL_SIDES,
@@ -24,6 +29,8 @@ from kpipe.training.detection_network import (
     detection_losses,
     square_iou,
 )
+from kpipe.training.duplicates import photos_without_duplicates, without_duplicates
+from kpipe.training.prepare import DataFiles
 from kpipe.training.scenes import (
     SIDES,
     DetectionScenes,
@@ -31,11 +38,12 @@ from kpipe.training.scenes import (
     find_faces,
     label_squares,
     labelled_scene,
+    load_photos,
     overlaps,
     read_scenes,
     targets,
 )
-from tests.conftest import GROUP
+from tests.conftest import EXAMPLES, GROUP, Run
 
 
 @pytest.fixture
@@ -150,8 +158,12 @@ def test_boxes_of_a_coco_file_become_landmark_squares(tmp_path: Path, pipeline: 
     precise = read_scenes(table, find_faces(table, pipeline))["group.jpg"]
     assert precise.places[:, 2] == pytest.approx(sides, rel=0.1)
     assert not np.isnan(precise.places[:, 3]).any()
+    table.write_text("{}")
     with pytest.raises(DatasetError, match="not COCO's JSON"):
-        table.write_text("{}")
+        read_scenes(table)
+    content["annotations"] = [{"image_id": 1, "bbox": [1, 2, "3", 4]}]
+    table.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"boxes\.json, annotation 1: `bbox` is not x, y"):
         read_scenes(table)
 
 
@@ -222,9 +234,8 @@ def test_a_trained_network_detects_the_faces_it_saw(
             away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
             found += bool((away < 0.4 * (box[2] - box[0])).any())
         assert found >= len(faces) - 1
-    for other in (train(settings, stream, tmp_path / "run", workers=0), load_run(tmp_path / "run")):
-        for a, b in zip(network.parameters(), other.parameters()):
-            assert torch.equal(a, b)
+    # On the photograph that it learned the more probable of its candidates are the face.
+    assert calibrate(network, [photo(faces)]).scale > 0
 
 
 def test_the_network_is_fully_convolutional() -> None:
@@ -241,3 +252,198 @@ def test_a_photograph_without_faces_is_detected_empty_of_labels(tmp_path: Path) 
     table.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}))
     scene = read_scenes(table)["a.png"]
     assert scene.places.shape == (0, 4) and scene.counted.shape == (0,)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(
+    faces: list[LabelledFace], tmp_path: Path
+) -> None:
+    settings = DetectionSettings(steps=3, batch=2)
+    stream = scenes(faces, settings.steps * settings.batch)
+    whole = train(settings, stream, tmp_path / "whole", workers=0)
+
+    def stop(step: int, _: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, stream, tmp_path / "cut", workers=0, checkpoint_every=1, on_step=stop)
+    resumed = train(settings, stream, tmp_path / "cut", workers=0)
+    for other in (resumed, load_run(tmp_path / "cut")[0]):
+        states = whole.state_dict(), other.state_dict()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_checkpoint_without_settings_is_read(faces: list[LabelledFace], tmp_path: Path) -> None:
+    """The first runs of the detection network noted none."""
+    settings = DetectionSettings(steps=1, batch=2)
+    network = train(settings, scenes(faces, 2), tmp_path, workers=0)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["settings"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    read, found = load_run(tmp_path)
+    assert found == {}
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), read.parameters()))
+    again = train(settings, scenes(faces, 2), tmp_path, workers=0)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters()))
+    del state["averaged"]["module.heads.0.2.bias"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="not a run of the detection network"):
+        load_run(tmp_path)
+
+
+def test_a_run_of_another_kind_is_refused(faces: list[LabelledFace], tmp_path: Path) -> None:
+    settings = DetectionSettings(steps=1, batch=2)
+    train(settings, scenes(faces, 2), tmp_path, workers=0)
+    recorded = load_run(tmp_path)[1]
+    assert recorded["stage"] == "proposals"
+    assert recorded["data"] == {"photographs": 1, "faces": len(faces), "negatives": 1}
+    with pytest.raises(TrainingError, match="a run of another kind"):
+        landmarks.load_run(tmp_path)
+    with pytest.raises(TrainingError, match="a run of other settings"):
+        train(replace(settings, seed=1), scenes(faces, 2), tmp_path, workers=0)
+    nothing = DetectionScenes([], faces, [], 2, seed=0)
+    with pytest.raises(TrainingError, match="no photograph with a face"):
+        train(settings, nothing, tmp_path / "none", workers=0)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["settings"]["stage"] = "coarse"
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="a run of another kind"):
+        load_run(tmp_path)
+
+
+def test_a_network_that_detects_nothing_is_not_calibrated(faces: list[LabelledFace]) -> None:
+    found = calibrate(DetectionNetwork().eval(), [photo(faces)])
+    assert (found.photos, found.shift, found.scale) == (1, 0.0, 1.0)
+
+
+def test_copies_of_photographs_and_of_their_faces_are_left_out(
+    faces: list[LabelledFace],
+) -> None:
+    """A copy has another size; a crop of a photograph shares its face alone."""
+    small = [photo([reduced(face, 0.8)]) for face in faces]
+    others = [photo([face]) for face in faces]
+    assert photos_without_duplicates(small, [], []) == small
+    assert photos_without_duplicates(small, [], others[:2]) == small[2:]
+    crops = [cropped(face) for face in faces]
+    assert photos_without_duplicates(small, [], [photo(crops)]) == small
+    assert photos_without_duplicates(small, crops[:2], []) == small[2:]
+    assert without_duplicates(faces, [], small[:2]) == faces[2:]
+
+
+def reduced(face: LabelledFace, factor: float) -> LabelledFace:
+    size = (round(face.gray.shape[1] * factor), round(face.gray.shape[0] * factor))
+    gray = np.asarray(Image.fromarray(face.gray).resize(size, Image.Resampling.BOX))
+    return replace(face, gray=gray, points=(face.points + 0.5) * np.float32(factor) - 0.5)
+
+
+def cropped(face: LabelledFace) -> LabelledFace:
+    x0, y0, x1, y1 = (int(v) for v in landmark_box(face.points))
+    side = x1 - x0
+    x, y = max(x0 - side // 4, 0), max(y0 - side // 4, 0)
+    gray = face.gray[y : y1 + side // 4, x : x1 + side // 4]
+    return replace(face, gray=gray, points=face.points - np.float32([x, y]))
+
+
+@pytest.fixture
+def table(tmp_path: Path, pipeline: Pipeline) -> Path:
+    """A COCO detection file of the example portraits and the group photograph."""
+    folder = tmp_path / "boxes"
+    folder.mkdir()
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for path in (GROUP, *sorted((EXAMPLES / "portraits").glob("*.jpg"))):
+        shutil.copy(path, folder)
+        images.append({"id": len(images), "file_name": path.name})
+        for face in pipeline(read_image(path)):
+            x0, y0, x1, y1 = (float(v) for v in face.box)
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append({"image_id": len(images) - 1, "bbox": box})
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return file
+
+
+def test_photographs_that_are_to_be_measured_on_are_left_out(
+    table: Path, labelled: Path, tmp_path: Path
+) -> None:
+    whole, none = DataFiles([], detection=[table]).photographs(tmp_path)
+    count = len(whole.training) + len(whole.validation)
+    assert none == 0 and count == len(json.loads(table.read_text())["images"])
+    portraits = len(list(labelled.glob("*.pts")))
+    # Labelled faces leave out the portraits, the photographs' own file leaves out all.
+    split, copies = DataFiles([], exclude=[labelled], detection=[table]).photographs(tmp_path)
+    assert copies == portraits == count - len(split.training) - len(split.validation)
+    split, copies = DataFiles([], exclude=[table], detection=[table]).photographs(tmp_path)
+    assert copies == count and not split.training and not split.validation
+    faces, copies = DataFiles([labelled], exclude=[table]).faces(0.0)
+    assert copies == portraits and not faces.training
+
+
+def test_photographs_that_cannot_be_used(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes" / GROUP.name).write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=GROUP.name):
+        load_photos([table], tmp_path)
+    bad: list[DatasetError] = []
+    split = load_photos([table], tmp_path, on_bad=bad.append)
+    assert len(bad) == 1 and GROUP.name in str(bad[0])
+    count = len(json.loads(table.read_text())["images"])
+    assert len(split.training) + len(split.validation) == count - 1
+    with pytest.raises(DatasetError, match="the name of another file too"):
+        load_photos([table, table], tmp_path, on_bad=bad.append)
+    (tmp_path / "found_boxes.json").write_text("[1]")
+    with pytest.raises(DatasetError, match=r"found_boxes\.json: .*; delete it"):
+        load_photos([table], tmp_path, on_bad=bad.append)
+
+
+@pytest.mark.slow
+def test_the_commands_from_photographs_to_a_usable_detector(
+    kpipe: Run, table: Path, labelled: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("negatives", "more"):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            texture = rng.integers(0, 256, (180, 200, 3), np.uint8)
+            Image.fromarray(texture).save(tmp_path / folder / f"{name}.png")
+    files = ("--detection", table, "--data", labelled)
+    files += ("--negatives", "negatives", "--negatives", "more")
+    arguments = ("-o", "run", "--steps", "3", "--batch", "2", "--workers", "0")
+    more = ("--checkpoint-every", "2", "--validation", "0.3", "--seed", "1")
+    done = kpipe("train", "--stage", "proposals", *files, *arguments, *more)
+    assert done.returncode == 0, done.stderr
+    assert b"photographs without faces" in done.stderr
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    written = ["checkpoint.pt", "curves.png", "found_boxes.json", "log.csv", "settings.json"]
+    assert names == written
+    log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert [row["step"] for row in log] == ["2", "3"]
+    assert {"loss", "score", "box", "roll", "learning_rate"} <= set(log[0])
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["stage"] == "proposals" and settings["validation"] == 0.3
+    assert settings["learning_rate"] == DetectionSettings.learning_rate
+
+    done = kpipe("export", "run", "-o", "float.onnx")
+    assert done.returncode == 0 and b"scores not calibrated" in done.stderr, done.stderr
+    done = kpipe("export", "run", "-o", "int8.onnx", *files)
+    assert done.returncode == 0 and b"scores calibrated on" in done.stderr, done.stderr
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("float", "int8")]
+    assert sizes[1] < 0.5 * sizes[0]
+    gray = to_gray(read_image(GROUP))
+    for name in ("float", "int8"):
+        detector = ProposalDetector(tmp_path / f"{name}.onnx", min_score=0.0, limit=5)
+        found = detector(gray)
+        assert len(found) and found.scores is not None and np.isfinite(found.boxes).all()
+
+    more = ("--start-from", "run", "--exclude", labelled, *arguments[2:], "-o", "second")
+    done = kpipe("train", "--stage", "proposals", *files, *more)
+    # All faces to paste are left out, and the portraits; the group photograph stays.
+    assert done.returncode == 0, done.stderr
+    assert b" 0 faces to train on" in b" " + done.stderr.replace(b"\n", b" ")
+    for wrong, message in (
+        (("run", "--data", labelled), b"needs the run's --detection"),
+        (("run", "run"), b"takes one run"),
+    ):
+        done = kpipe("export", *wrong, "-o", "none.onnx")
+        assert done.returncode == 2 and message in done.stderr
+    assert not (tmp_path / "none.onnx").exists()

@@ -505,9 +505,11 @@ def test_the_old_name_of_a_stage_works_and_gives_the_new_one(
         ("--look third", "choose proposals, classifier, coarse, refine"),
         ("--stage glance", "choose proposals, classifier, coarse, refine"),
         ("--size huge", "choose nano, tiny, small, medium, large"),
-        ("--stage proposals", "--stage proposals needs it"),
-        ("--stage proposals --negatives x --size tiny", "does not go with --stage proposals"),
-        ("--stage proposals --negatives x --relabel-by y", "--relabel-by: does not go with"),
+        ("--stage proposals", "--detection: --stage proposals needs it"),
+        ("--stage proposals --detection x --size tiny", "does not go with --stage proposals"),
+        ("--stage proposals --detection x --relabel-by y", "--relabel-by: does not go with"),
+        ("--stage proposals --detection x --start-from y --start-from z", "takes one run"),
+        ("--detection x", "--detection: goes with --stage proposals alone"),
     ],
 )
 def test_options_that_cannot_be(arguments: str, message: str) -> None:

@@ -100,3 +100,35 @@ def test_files_that_are_no_proposal_network(tmp_path: Path) -> None:
         ProposalDetector(tmp_path / "missing.onnx")
     with pytest.raises(ModelError, match="not a detection network"):
         ProposalDetector(packaged(REFINE))
+
+
+def test_a_file_of_version_0_1_has_one_map_and_scores_that_only_rank(tmp_path: Path) -> None:
+    """The network takes light cells for faces of the nominal side."""
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["levels"], to=kinds.FLOAT),
+        helper.make_node("AveragePool", ["levels"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Div", ["cells", "white"], ["score"]),
+        helper.make_node("Sub", ["score", "score"], ["none"]),
+        helper.make_node("Add", ["none", "one"], ["cosine"]),
+        helper.make_node(
+            "Concat", ["score", "none", "none", "none", "cosine", "none"], ["maps"], axis=1
+        ),
+    ]
+    constants = [
+        helper.make_tensor("white", kinds.FLOAT, [], [255.0]),
+        helper.make_tensor("one", kinds.FLOAT, [], [1.0]),
+    ]
+    crops = helper.make_tensor_value_info("crops", kinds.UINT8, ["n", 1, "h", "w"])
+    maps = helper.make_tensor_value_info("maps", kinds.FLOAT, ["n", 6, "r", "c"])
+    graph = helper.make_graph(nodes, "old", [crops], [maps], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"kpipe.network": "proposals"})
+    onnx.save(model, tmp_path / "old.onnx")
+    gray = np.zeros((64, 96), np.uint8)
+    gray[32:40, 48:56] = 255
+    found = ProposalDetector(tmp_path / "old.onnx", min_face=16, min_score=0.9)(gray)
+    assert found.scores is None
+    assert found.boxes[0] == pytest.approx([51.5 - 11.3, 35.5 - 11.3, 51.5 + 11.3, 35.5 + 11.3])
+    assert found.rolls[0] == 0

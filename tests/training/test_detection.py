@@ -364,20 +364,31 @@ def table(tmp_path: Path, pipeline: Pipeline) -> Path:
     return file
 
 
+@pytest.fixture
+def measured(labelled: Path, tmp_path: Path) -> Path:
+    """One of the labelled portraits."""
+    folder = tmp_path / "measured"
+    folder.mkdir()
+    for path in labelled.glob("biden*"):
+        shutil.copy(path, folder)
+    return folder
+
+
 def test_photographs_that_are_to_be_measured_on_are_left_out(
-    table: Path, labelled: Path, tmp_path: Path
+    table: Path, labelled: Path, measured: Path, tmp_path: Path
 ) -> None:
-    whole, none = DataFiles([], detection=[table]).photographs(tmp_path)
-    count = len(whole.training) + len(whole.validation)
-    assert none == 0 and count == len(json.loads(table.read_text())["images"])
-    portraits = len(list(labelled.glob("*.pts")))
-    # Labelled faces leave out the portraits, the photographs' own file leaves out all.
-    split, copies = DataFiles([], exclude=[labelled], detection=[table]).photographs(tmp_path)
-    assert copies == portraits == count - len(split.training) - len(split.validation)
+    split, copies = DataFiles([], detection=[table]).photographs(tmp_path)
+    count = len(json.loads(table.read_text())["images"])
+    assert copies == 0 and count == len(split.training) + len(split.validation)
+    # The portrait, and the group photograph, which shows it too.
+    split, copies = DataFiles([], exclude=[measured], detection=[table]).photographs(tmp_path)
+    assert copies == 2 and count - 2 == len(split.training) + len(split.validation)
     split, copies = DataFiles([], exclude=[table], detection=[table]).photographs(tmp_path)
     assert copies == count and not split.training and not split.validation
-    faces, copies = DataFiles([labelled], exclude=[table]).faces(0.0)
-    assert copies == portraits and not faces.training
+    found, copies = DataFiles([labelled], exclude=[measured]).faces(0.0)
+    assert copies == 1 and len(found.training) == count - 2
+    found, copies = DataFiles([labelled], exclude=[table]).faces(0.0)
+    assert copies == count - 1 and not found.training
 
 
 def test_photographs_that_cannot_be_used(table: Path, tmp_path: Path) -> None:
@@ -398,7 +409,7 @@ def test_photographs_that_cannot_be_used(table: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_detector(
-    kpipe: Run, table: Path, labelled: Path, tmp_path: Path
+    kpipe: Run, table: Path, labelled: Path, measured: Path, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     for folder in ("negatives", "more"):
@@ -435,11 +446,11 @@ def test_the_commands_from_photographs_to_a_usable_detector(
         found = detector(gray)
         assert len(found) and found.scores is not None and np.isfinite(found.boxes).all()
 
-    more = ("--start-from", "run", "--exclude", labelled, *arguments[2:], "-o", "second")
+    more = ("--start-from", "run", "--exclude", measured, *arguments[2:], "-o", "second")
     done = kpipe("train", "--stage", "proposals", *files, *more)
-    # All faces to paste are left out, and the portraits; the group photograph stays.
     assert done.returncode == 0, done.stderr
-    assert b" 0 faces to train on" in b" " + done.stderr.replace(b"\n", b" ")
+    # The portrait as a face to paste and as a photograph, and the group photograph.
+    assert b"3 copies of excluded ones" in b" ".join(done.stderr.split())
     for wrong, message in (
         (("run", "--data", labelled), b"needs the run's --detection"),
         (("run", "run"), b"takes one run"),

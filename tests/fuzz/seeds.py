@@ -74,7 +74,6 @@ def pictures() -> Files:
         "rgb.ico": (rgb, {}),
         "rgb.dds": (rgb, {}),
         "rgb.pcx": (rgb, {}),
-        "rgb.im": (rgb, {}),
         "rgb.pdf": (rgb, {}),
         "rgb.eps": (rgb, {}),
         "two.mpo": (rgb, {"save_all": True, "append_images": [rgb.rotate(90)]}),
@@ -166,7 +165,11 @@ def some_records(count: int = 2, points: int = 68) -> list[dict[str, Any]]:
         head = {"image": f"in/{'abc'[k % 3]}.jpg", "width": 640, "height": 480}
         records.append({**head, "scheme": "ibug68", "faces": [face] * (1 + k % 2)})
     records.append({"image": "bad.jpg", "error": "bad.jpg: empty", "faces": []})
-    followed = {**face, "track": 1, "openness": dict.fromkeys(("right_eye", "left_eye", "mouth"), 0.3)}
+    followed = {
+        **face,
+        "track": 1,
+        "openness": dict.fromkeys(("right_eye", "left_eye", "mouth"), 0.3),
+    }
     head = {"image": "film.mp4", "frame": 1, "time": 0.04, "width": 640, "height": 480}
     records.append({**head, "scheme": "ibug68", "faces": [{**followed, "blink": False}]})
     return records
@@ -192,7 +195,9 @@ def records() -> Files:
     document = json.loads(files["records.json"])
     files["whole.json"] = json.dumps(_whole_body(document)).encode()
     rows = [f"x/{k}.jpg," + ",".join(["1.5"] * 136) for k in range(2)]
-    files["ytf.csv"] = ("," + ",".join(str(k) for k in range(136)) + "\n" + "\n".join(rows)).encode()
+    files["ytf.csv"] = (
+        "," + ",".join(str(k) for k in range(136)) + "\n" + "\n".join(rows)
+    ).encode()
     return files
 
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tests.fuzz.worker import Case, Fault
+from tests.fuzz.worker import Case, Fault, Target
 
 FRAMES = 40
 """Frames of a video that are read."""
@@ -87,7 +87,9 @@ def _arguments(case: Case, source: Path, results: Path) -> list[str]:
     if case.kind == "pictures":
         return ["annotate", str(source), "--json", str(results / "a.json"), "--no-picture"]
     if case.kind == "videos":
-        return ["video", str(source), "--no-video", "--json", str(results / "a.json"), "--to", "1"]
+        data = ["--json", str(results / "a.json"), "--to", "1"]
+        target = ["-o", str(results / "a.mp4")] if case.variant == 50 else ["--no-video"]
+        return ["video", str(source), *target, *data]
     if case.kind == "boxes":
         from tests.conftest import PORTRAIT
 
@@ -245,7 +247,7 @@ def _kaggle(case: Case, source: Path, results: Path) -> None:
     readers[case.name.partition(".")[0]](source)
 
 
-TARGETS: dict[str, Callable[[Case, Path, Path], None]] = {
+TARGETS: dict[str, Target] = {
     "pictures": _picture,
     "videos": _video,
     "records": _records,
@@ -255,4 +257,3 @@ TARGETS: dict[str, Callable[[Case, Path, Path], None]] = {
     "journals": _job,
 }
 """Kinds of input, and what reads one."""
-

@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,14 +73,26 @@ class Outcome(NamedTuple):
     read: bool = False
 
 
+Target = Callable[[Case, Path, Path], None]
+"""Reads a case from a path, and writes what it likes into a folder."""
+
+
 class Fault(Exception):
     """A case is not well treated; the arguments are those of `Outcome`."""
 
 
 class Worker:
-    """Runs cases in a process of its own, which is started again when a case has ended it."""
+    """Runs cases in a process of its own, which is started again when a case has ended it.
 
-    def __init__(self) -> None:
+    Args:
+        targets: other kinds of input than `TARGETS` has, and what reads them.
+        cpu_seconds: processor time that one case may take.
+    """
+
+    def __init__(
+        self, targets: dict[str, Target] | None = None, cpu_seconds: float = CPU_SECONDS
+    ) -> None:
+        self._targets, self._cpu_seconds = targets or {}, cpu_seconds
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._pipe: Any = None
@@ -107,9 +119,9 @@ class Worker:
         end, cpu = time.monotonic() + WALL_SECONDS, _cpu_seconds(self._process.pid)
         while not self._pipe.poll(0.25):
             used = _cpu_seconds(self._process.pid) - cpu
-            if used > CPU_SECONDS or time.monotonic() > end:
+            if used > self._cpu_seconds or time.monotonic() > end:
                 self._end()
-                what = "time" if used > CPU_SECONDS else "waits for ever"
+                what = "time" if used > self._cpu_seconds else "waits for ever"
                 return Outcome(what, f"no end after {used:.0f} s of processor time")
         try:
             outcome: Outcome = self._pipe.recv()
@@ -122,7 +134,9 @@ class Worker:
 
     def _start(self) -> None:
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = self._context.Process(
+            target=_serve, args=(theirs, self._targets), daemon=True
+        )
         self._process.start()
         theirs.close()
         self._pipe.recv()
@@ -147,9 +161,10 @@ def _cpu_seconds(pid: int) -> float:
 # In the other process.
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, others: dict[str, Target]) -> None:
     from tests.fuzz import targets
 
+    targets.TARGETS.update(others)
     # Far above what a case may take: the machine has other work.
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -226,9 +241,6 @@ def _run(case: Case, top: Path, watch: _Watch) -> Outcome:
         _check_streams(*streams, command=targets.is_command(case))
         if watch.seen:
             raise Fault(*watch.seen[0].split("\n"))
-        changed = {entry[0] for entry in {*_listing(top, results)} ^ {*before}}
-        if changed:
-            raise Fault("a file outside the folder", ascii(sorted(changed)))
         left = [
             str(p)
             for p in results.rglob("*")
@@ -236,6 +248,9 @@ def _run(case: Case, top: Path, watch: _Watch) -> Outcome:
         ]
         if left or any(scratch.iterdir()):
             raise Fault("a temporary file is left", ", ".join(left))
+        changed = {entry[0] for entry in {*_listing(top, results)} ^ {*before}}
+        if changed:
+            raise Fault("a file outside the folder", ascii(sorted(changed)))
         grown = _peak() - base
         if grown > MEMORY.get(case.kind, OTHER_MEMORY):
             raise Fault("memory", f"{grown >> 20} MiB")
@@ -254,7 +269,7 @@ def _attempt(case: Case, source: Path, results: Path) -> bool:
     try:
         targets.read(case, source, results)
     except KpipeError as error:
-        _check_line(str(error), "the message")
+        _check_line(str(error), f"the message of {_signature(error)}")
         return False
     except Fault:
         raise

@@ -8,6 +8,7 @@ hypothesis. Each fault is made small and kept in `tests/corpus/` with a note.
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
@@ -170,11 +172,12 @@ def keep(case: Case, outcome: Outcome) -> Path | None:
         return None
     digest = hashlib.sha256(case.content + case.name.encode()).hexdigest()[:10]
     endings = "".join(Path(case.name).suffixes[-2:]) or ".bin"
-    path = CORPUS / case.kind / f"{digest}{endings}"
+    packed = case.kind == "journals"  # a database is mostly zeros
+    path = CORPUS / case.kind / f"{digest}{endings}{'.gz' if packed else ''}"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(case.content)
+    path.write_bytes(gzip.compress(case.content, mtime=0) if packed else case.content)
     entry = {
         "file": str(path.relative_to(CORPUS)),
         "name": case.name,
@@ -187,15 +190,17 @@ def keep(case: Case, outcome: Outcome) -> Path | None:
     return path
 
 
-def corpus() -> list[tuple[Case, dict[str, str]]]:
+def corpus() -> list[tuple[Case, dict[str, Any]]]:
     """The cases of the corpus, each with its line of the index."""
     cases = []
     for line in INDEX.read_text().splitlines():
         entry = json.loads(line)
         path = CORPUS / entry["file"]
-        name = entry.get("name", path.name)
         kind = path.relative_to(CORPUS).parts[0]
-        cases.append((Case(kind, name, path.read_bytes(), entry.get("variant", 1)), entry))
+        content = path.read_bytes()
+        if kind == "journals":
+            content = gzip.decompress(content)
+        cases.append((Case(kind, entry["name"], content, entry["variant"]), entry))
     return cases
 
 

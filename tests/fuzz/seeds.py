@@ -105,6 +105,11 @@ def _psd() -> bytes:
     return head + bytes(12) + b"\0\0" + bytes(8 * 8 * 3)
 
 
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nbeside.ts\n#EXT-X-ENDLIST\n"
+CONCAT = b"ffconcat version 1.0\nfile beside.ts\n"
+"""Videos that are names of other files."""
+
+
 @functools.cache
 def videos() -> Files:
     """Containers and codecs, with and without sound; those that this FFmpeg can write."""
@@ -137,7 +142,7 @@ def videos() -> Files:
                 files[name] = path.read_bytes()
             except Exception:  # an encoder that this FFmpeg lacks
                 continue
-    return files
+    return files | {"list.m3u8": PLAYLIST, "concat.mp4": CONCAT}
 
 
 @contextlib.contextmanager
@@ -238,8 +243,6 @@ def kaggle() -> Files:
     for name in ("training", "test"):
         files[f"{name}.zip"] = _zip({f"{name}.csv": files[f"{name}.csv"]})
     files["test.whole.zip"] = _zip({f"{n}.zip": files[f"{n}.zip"] for n in ("training", "test")})
-    # Half a megabyte that becomes one line of 512.
-    files["SampleSubmission.long.zip"] = _zip({"SampleSubmission.csv": b"RowId" + b"0" * (1 << 29)})
     return files
 
 
@@ -286,15 +289,15 @@ def tar(
     return stream.getvalue()
 
 
-def _sparse() -> bytes:
-    """Two kilobytes that are a picture of 900 MiB: a GNU sparse member."""
+def _sparse(size: int = 3 << 30) -> bytes:
+    """Two kilobytes that are a picture of 3 GiB: a GNU sparse member."""
     from tests.fuzz.mutations import with_checksums
 
     info = tarfile.TarInfo("holes.jpg")
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     block[156:157] = tarfile.GNUTYPE_SPARSE
     block[386:410] = b"%011o\0%011o\0" % (0, 0)
-    block[483:495] = b"%011o\0" % (900 << 20)
+    block[483:495] = b"%011o\0" % size
     return with_checksums(bytes(block)) + bytes(1024)
 
 

@@ -37,6 +37,10 @@ def place(case: Case, folder: Path) -> Path:
         (results / ".kpipe").mkdir()
         (results / ".kpipe" / "journal.sqlite").write_bytes(case.content)
         return folder
+    if case.content.startswith((b"#EXTM3U", b"ffconcat")):
+        from tests.fuzz.seeds import videos
+
+        (folder / "beside.ts").write_bytes(videos()["film.ts"])
     if case.name.endswith(".pts"):
         folder = folder / "points"
         folder.mkdir()
@@ -124,6 +128,8 @@ def _video(case: Case, source: Path, results: Path) -> None:
                 raise Fault("times do not grow", f"{last} {frame.time}")
             last = frame.time
         len(video)
+        if case.content.startswith((b"#EXTM3U", b"ffconcat")) and last >= 0:
+            raise Fault("another file than the given one is read")
         if video.problem is not None and not video.problem.isprintable():
             raise Fault("a problem has control characters", ascii(video.problem))
         size, unit = (video.width, video.height), video.time_base

@@ -29,10 +29,10 @@ CPU_SECONDS = float(os.environ.get("KPIPE_FUZZ_CPU", 20))
 WALL_SECONDS = float(os.environ.get("KPIPE_FUZZ_WALL", 300))
 """Time after which a process that does not use the processor waits for something for ever."""
 
-MEMORY = {"pictures": 2 << 30, "videos": 1 << 30, "archives": 1 << 30}
+MEMORY = {"pictures": 2 << 30, "videos": 1 << 30, "archives": 3 << 29}
 """Bytes by which one input of a kind may let the process grow."""
 
-OTHER_MEMORY = 512 << 20
+OTHER_MEMORY = 600 << 20
 """Bytes, for the kinds that `MEMORY` does not name."""
 
 LONGEST_MESSAGE = 4000

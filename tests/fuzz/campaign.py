@@ -45,6 +45,12 @@ LARGEST = 96 << 10
 ENDINGS = (".jpg", ".png", ".tif", ".gif", ".heic", ".webp", ".bmp", ".jp2", ".ico", "")
 """Wrong endings for pictures."""
 
+STEMS = (
+    *("\x1b[31mred", "a\nb", "\udcff", "n" * 240, "\u5b57" * 80, "=1+1", "-o", "%s%n"),
+    *("\u202egpj", "a;b,c"),
+)
+"""Odd names of files."""
+
 WAYS: dict[str, tuple[Mutation, ...]] = {
     "pictures": BYTES,
     "videos": (*BYTES, boxes_of_films, boxes_of_films, boxes_of_films),
@@ -103,6 +109,8 @@ def mutated(kind: str, seed: int, number: int) -> Case:
         content = files[name]
     if kind == "pictures" and random.random() < 0.1:
         name = Path(name).stem + random.choice(ENDINGS)
+    if kind not in ("kaggle", "journals") and random.random() < 0.1:
+        name = random.choice(STEMS) + "".join(Path(name).suffixes)
     return Case(kind, name, content, random.randrange(120))
 
 
@@ -170,7 +178,9 @@ def keep(case: Case, outcome: Outcome) -> Path | None:
     """Puts a finding into the corpus, unless it is large or there already."""
     if len(case.content) > LARGEST:
         return None
-    digest = hashlib.sha256(case.content + case.name.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(
+        case.content + case.name.encode("utf-8", "surrogateescape")
+    ).hexdigest()[:10]
     endings = "".join(Path(case.name).suffixes[-2:]) or ".bin"
     packed = case.kind == "journals"  # a database is mostly zeros
     path = CORPUS / case.kind / f"{digest}{endings}{'.gz' if packed else ''}"

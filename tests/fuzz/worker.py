@@ -29,7 +29,7 @@ CPU_SECONDS = float(os.environ.get("KPIPE_FUZZ_CPU", 20))
 WALL_SECONDS = float(os.environ.get("KPIPE_FUZZ_WALL", 300))
 """Time after which a process that does not use the processor waits for something for ever."""
 
-MEMORY = {"pictures": 2 << 30, "videos": 1 << 30, "archives": 3 << 29}
+MEMORY = {"pictures": 4 << 30, "videos": 4 << 30, "archives": 3 << 29}
 """Bytes by which one input of a kind may let the process grow."""
 
 OTHER_MEMORY = 600 << 20
@@ -258,6 +258,7 @@ def _run(case: Case, top: Path, watch: _Watch) -> Outcome:
         return Outcome(*map(str, fault.args[:2]))
     finally:
         watch.allowed = None
+        tempfile.tempdir = None
         os.chdir("/")
     return Outcome(None, read=read)
 

@@ -28,7 +28,7 @@ test: $(VENV)/installed-test
 # make fuzz KPIPE_FUZZ_SECONDS=3600. Repeat a run: make fuzz FUZZ='--seed 7 --kind pictures'.
 KPIPE_FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(KPIPE_FUZZ_SECONDS) $(FUZZ)
+	OMP_NUM_THREADS=1 KPIPE_FUZZ_WALL=60 $(BIN)/python -m tests.fuzz --seconds $(KPIPE_FUZZ_SECONDS) $(FUZZ)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

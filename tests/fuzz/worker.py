@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 CPU_SECONDS = float(os.environ.get("KPIPE_FUZZ_CPU", 20))
 """Processor time that one input may take. It does not depend on what else the machine does."""
 
-WALL_SECONDS = float(os.environ.get("KPIPE_FUZZ_WALL", 300))
+WALL_SECONDS = float(os.environ.get("KPIPE_FUZZ_WALL", 600))
 """Time after which a process that does not use the processor waits for something for ever."""
 
 MEMORY = {"pictures": 4 << 30, "videos": 4 << 30, "archives": 3 << 29}

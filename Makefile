@@ -8,7 +8,7 @@ LOCK ?= requirements/lock.txt
 # One release of torch; empty leaves out what trains. pip's arguments may say where to get it.
 TORCH ?= torch==2.13.0
 
-.PHONY: example check test fuzz test-latest test-lowest lint lock clean
+.PHONY: example check test fuzz test-latest test-lowest lint docs lock clean
 
 example: $(VENV)/installed
 	$(BIN)/kpipe annotate examples/group_photo.jpg --force --draw boxes,lines,points,index
@@ -35,6 +35,12 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in site/. A link that leads nowhere, like any other warning, is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/python docs/floors.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo 'to read it: $(BIN)/python -m http.server -d site'
 
 # With the newest releases that pyproject.toml allows.
 test-latest:
@@ -67,14 +73,18 @@ $(VENV)/installed: pyproject.toml $(LOCK)
 comma = ,
 $(VENV)/installed-test: $(VENV)/installed
 	@echo 'installing what the tests need, torch too, in $(VENV): a few minutes'
-	$(PIP) install $(TORCH) --editable '.[$(if $(TORCH),train$(comma))test,lint]'
+	$(PIP) install $(TORCH) --editable '.[$(if $(TORCH),train$(comma))test,lint,docs]'
 	$(with_opencv)
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) install --editable '.[docs]'
 	@touch $@
 
 # torch stands in TORCH, with what NVIDIA's libraries it pins itself.
 LOCKED = $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.10 --upgrade \
   --quiet --no-annotate --no-header --extra train --extra heic --extra video --extra batch \
-  --extra plot --extra test --extra lint
+  --extra plot --extra test --extra lint --extra docs
 WITHOUT_TORCH = grep -vE '^(torch|triton|nvidia-|cuda-)'
 ALSO = printf '%s\n' 'editables>=0.3' 'opencv-python-headless>=4.13,<5'
 
@@ -84,4 +94,4 @@ lock: $(VENV)/installed
 	$(ALSO) | $(LOCKED) --resolution lowest-direct | $(WITHOUT_TORCH) > requirements/lowest.txt
 
 clean:
-	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -49,10 +49,10 @@ CANDIDATES = {
     "mouth_center_top_lip": ((51,), (62,), (51, 62)),
     "mouth_center_bottom_lip": ((57,), (66,), (57, 66), (62, 66)),
 }
-"""Points of which one might say they are the same; of the others there is one choice."""
+"""Points of the 68 that might be the same as one of Kaggle's; the other points have one choice."""
 
 LAID_ON = (2, 3, 4, 5, 11, 12)
-"""Points about which there is no doubt: the corners of the eyes and of the mouth."""
+"""Points that are the same beyond doubt: the corners of the eyes and of the mouth."""
 
 TRIAL = 4
 """Steps that are timed to know how many fit."""

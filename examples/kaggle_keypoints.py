@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kpipe.kaggle.charts import curves_chart, keypoints_chart
-from kpipe.kaggle.drawing import grid, worst
+from kpipe.kaggle.drawing import grid, worst, worst_sheet
 from kpipe.kaggle.files import kept_out, read_lookup, read_test, read_training
 from kpipe.kaggle.metrics import measure, rmse_by_face
 from kpipe.kaggle.predict import Derived
@@ -62,9 +62,7 @@ write_file(output / "keypoints.png", keypoints_chart(found, held.points))
 # %% 4. Where it fails: the worst faces, labels blue and predictions red
 points = found[settings.arch]
 errors = rmse_by_face(points, held.points)
-chosen = worst(errors, 16)
-captions = [f"{errors[index]:.2f} px" for index in chosen]
-sheet = grid(held.pictures[chosen], held.points[chosen], points[chosen], captions)
+sheet = worst_sheet(held, points, errors, worst(errors))
 write_file(output / "worst.png", encode(sheet, ".png"))
 
 # %% 5. The submission

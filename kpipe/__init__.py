@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from kpipe.networks.landmarker import Landmarker
     from kpipe.options import PipelineOptions, TrackerOptions
     from kpipe.pipeline import Pipeline
-    from kpipe.rendering.draw import Style, render
+    from kpipe.rendering.draw import render
     from kpipe.structures.detections import Detections, Detector
     from kpipe.structures.faces import Face, Faces, Pose
     from kpipe.structures.landmarks import Landmarks
     from kpipe.structures.schemes import IBUG68, KAGGLE15, Scheme
+    from kpipe.structures.style import Style
     from kpipe.tracking.tracker import Tracker
 
 __version__ = "0.2.0"
@@ -88,7 +89,7 @@ _HOME = {
     "PipelineOptions": "options",
     "TrackerOptions": "options",
     "Tracker": "tracking.tracker",
-    "Style": "rendering.draw",
+    "Style": "structures.style",
     "render": "rendering.draw",
     "annotate": "apps.annotate",
     "process_video": "apps.video",

@@ -44,7 +44,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "kpipe.preprocessor": ("preprocessing.boxes", "preprocessing.affine", "preprocessing.crops"),
     "kpipe.proposals": ("detectors.proposals",),
-    "kpipe.renderer": ("rendering.draw",),
+    "kpipe.renderer": ("rendering.draw", "structures.style"),
     "kpipe.report": ("evaluation.report",),
     "kpipe.resources": ("utils.resources",),
     "kpipe.schemes": ("structures.schemes",),

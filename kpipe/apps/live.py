@@ -19,9 +19,9 @@ from kpipe.errors import KpipeError, VideoError
 from kpipe.formats.jsonl import to_json
 from kpipe.media.camera import Camera
 from kpipe.media.frames import Frame
-from kpipe.rendering.draw import Style
 from kpipe.rendering.window import Window, write_over
 from kpipe.structures.faces import Faces
+from kpipe.structures.style import Style
 from kpipe.tracking.tracker import Tracker
 from kpipe.utils.files import write_file
 

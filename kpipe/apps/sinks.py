@@ -26,9 +26,10 @@ from kpipe.formats.records import error_record
 from kpipe.measures.alignment import aligned_chip
 from kpipe.media.frames import Frame
 from kpipe.media.images import Photo, can_write, encode
-from kpipe.rendering.draw import Style, face_picture
+from kpipe.rendering.draw import face_picture
 from kpipe.structures.faces import Faces
 from kpipe.structures.schemes import IBUG68, Scheme
+from kpipe.structures.style import Style
 from kpipe.utils.files import display_name, write_file
 from kpipe.utils.opencv import cv2
 

@@ -109,7 +109,7 @@ class PhotoWorker:
     def _write_pictures(self, photo: Photo, faces: Faces) -> None:
         options, name = self._pictures, str(faces.path)
         if options.draw is not None:
-            from kpipe.rendering.draw import Style
+            from kpipe.structures.style import Style
 
             target = annotated_name(name)
             picture = faces.render(photo.image, Style(options.draw))

@@ -174,7 +174,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _parts(draw: str) -> tuple[str, ...]:
-    from kpipe.rendering.draw import Style
+    from kpipe.structures.style import Style
 
     try:
         return Style(tuple(part for part in draw.split(",") if part)).draw

@@ -27,6 +27,13 @@ def export(
             "validation part of it, and the ranges of 8-bit numbers are set on the rest.",
         ),
     ] = None,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The run's photographs without faces: the proposal network needs them for int8.",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -44,40 +51,47 @@ def export(
     require("train", "torch", "onnx")
 
     from kpipe.cli.console import say
-    from kpipe.datasets import read_samples
-    from kpipe.networks.stages import STAGES
-    from kpipe.training.export import calibrate, sample_crops
-    from kpipe.training.export import export as write
-    from kpipe.training.landmarks import load_faces, load_run, mean_network
+    from kpipe.training import proposals
+    from kpipe.training.loop import stage_of
 
     precision = precision or ("int8" if data else "float")
     if precision not in ("int8", "float"):
         raise typer.BadParameter("choose int8 or float", param_hint="--precision")
-    if precision == "int8" and not data:
+    int8 = precision == "int8"
+    if int8 and not data:
         raise typer.BadParameter("int8 needs the run's --data", param_hint="--precision")
-    loaded = [load_run(run) for run in runs]
-    settings = loaded[0][1]
-    if any(other["stage"] != settings["stage"] for _, other in loaded):
-        raise typer.BadParameter("these are runs of different stages", param_hint="RUN")
-    stage = STAGES[settings["stage"]]
-    network = mean_network([network for network, _ in loaded])
-    samples = [
-        sample
-        for part in data or []
-        for sample in read_samples(part)
-        if sample.source == network.sources[0]
-    ]
-    # What none of the runs saw.
-    split = load_faces(samples, min(other["validation"] for _, other in loaded))
-    if precision == "int8" and not split.training:
-        wanted = f"none of the run's training faces ({network.sources[0]}) in it"
-        raise typer.BadParameter(wanted, param_hint="--data")
-    faces = split.validation if stage.points else []
-    calibration = calibrate(network, stage, faces)
-    crops = sample_crops(stage, split.training) if precision == "int8" else None
-    write(network, stage, output, calibration, {"kpipe.run": f"{[s for _, s in loaded]}"}, crops)
-    if faces:
-        say(f"calibrated on {len(faces)} faces: {calibration}")
-    elif stage.points:
-        say("not calibrated: that takes --data of which the run held out a part (--validation)")
+    if stage_of(runs[0]) == proposals.STAGE:
+        _export_proposals(runs, data or [], negatives, output, int8)
+    else:
+        _export_landmarks(runs, data or [], output, int8)
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+def _export_proposals(
+    runs: list[Path], data: list[Path], negatives: Path | None, output: Path, int8: bool
+) -> None:
+    from kpipe.training.prepare import DataFiles
+    from kpipe.training.proposals import export_run
+
+    if len(runs) > 1:
+        raise typer.BadParameter("takes one run of the proposal network", param_hint="RUN")
+    if int8 and negatives is None:
+        message = "int8 of the proposal network needs the run's --negatives"
+        raise typer.BadParameter(message, param_hint="--precision")
+    export_run(runs[0], DataFiles(data, negatives=negatives), output, int8)
+
+
+def _export_landmarks(runs: list[Path], data: list[Path], output: Path, int8: bool) -> None:
+    from kpipe.cli.console import say
+    from kpipe.training.export import export_runs
+
+    calibration = export_runs(runs, data, output, int8)
+    if calibration is None:
+        return
+    if calibration.faces:
+        say(
+            f"calibrated on {calibration.faces} faces: sigma times {calibration.factor:.3f}, "
+            f"points moved by {calibration.offset:.3f} pixels of the crop along x"
+        )
+    else:
+        say("not calibrated: that takes --data of which the run held out a part (--validation)")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kpipe.cli import keypoints
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kpipe.kaggle.metrics import Metrics
     from kpipe.kaggle.predict import Derived, Predictor
     from kpipe.structures.landmarks import Landmarks
 
@@ -23,9 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-WORST = 16
-"""Faces in the picture of the worst."""
-
 CHUNK = 64
 """Pictures from one step of the progress bar to the next."""
 
@@ -34,7 +30,7 @@ Model = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A network of kpipe train --scheme kaggle15. [default: what follows from the 68 "
+        help="A network of kpipe kaggle train. [default: what follows from the 68 "
         "points of the packaged network]",
     ),
 ]
@@ -44,8 +40,8 @@ Four = Annotated[
     typer.Option(
         "--four-as-kaggle",
         help="Of pictures with four labels, take nose_tip and mouth_center_bottom_lip as Kaggle's "
-        "own files do: under the nose, and in the middle of the mouth. For what follows from the "
-        "68 points.",
+        "own files do: under the nose, and in the middle of the mouth. For the points that follow "
+        "from the 68.",
     ),
 ]
 
@@ -60,7 +56,8 @@ def make(
         typer.Option(metavar="DATA", help="Faces of 68 points, as kpipe evaluate reads them."),
     ] = None,
     drawn: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Instead of them: so many drawn faces.")
+        int | None,
+        typer.Option(min=2, metavar="N", help="Instead of them: this number of drawn faces."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -142,11 +139,11 @@ def show(
     predictor = load(model) if predict or test or model is not None else None
     truth = None
     if test:
-        with _counting("rows") as on_row:
+        with keypoints.counting("rows") as on_row:
             unlabelled = read_test(data, on_row)
         pictures, names = unlabelled.pictures, [f"ImageId {number}" for number in unlabelled.ids]
     else:
-        with _counting("rows") as on_row:
+        with keypoints.counting("rows") as on_row:
             labelled = read_training(data, on_row)
         pictures, truth = labelled.pictures, labelled.points
         names = [f"row {number}" for number in range(1, len(labelled) + 1)]
@@ -193,13 +190,13 @@ def submit(
     _claim(output, (test, lookup, sample, model), force)
     asked = read_lookup(lookup)
     wanted = read_sample(sample) if sample is not None else None
-    with _counting("rows") as on_row:
+    with keypoints.counting("rows") as on_row:
         pictures = read_test(test, on_row)
     order = check(asked, pictures.ids, wanted)
     predictor = load(model)
     if isinstance(predictor, Derived):
         four = only_four(asked_points(asked, pictures.ids)) if four_as_kaggle else None
-        found = predictor.points_of(_seen(predictor, pictures.pictures), four)
+        found = predictor.points_of(_landmarks(predictor, pictures.pictures), four)
     else:
         found = _predicted(predictor, pictures.pictures)
     write_file(output, submission_csv(found, pictures.ids, asked, order).encode())
@@ -234,122 +231,69 @@ def report(
     import numpy as np
 
     from kpipe.cli.console import say
-    from kpipe.errors import KaggleError
-    from kpipe.kaggle.charts import causes_chart, keypoints_chart
-    from kpipe.kaggle.drawing import grid, worst
-    from kpipe.kaggle.files import kept_out, read_training
-    from kpipe.kaggle.metrics import measure, rmse_by_face
-    from kpipe.kaggle.predict import Derived, KeypointNetwork, causes, only_four
-    from kpipe.media.images import encode
-    from kpipe.utils.files import write_file
+    from kpipe.kaggle.files import read_training
+    from kpipe.kaggle.metrics import measure
+    from kpipe.kaggle.predict import Derived, KeypointNetwork, only_four
+    from kpipe.kaggle.report import FILES, held_out_rows, write_report
 
-    for name in ("worst.png", "same_faces.png", "keypoints.png", "causes.png"):
+    for name in FILES:
         _claim(output / name, (data, model), force)
     network = KeypointNetwork(model) if model is not None else None
-    with _counting("rows") as on_row:
+    with keypoints.counting("rows") as on_row:
         labelled = read_training(data, on_row)
     rows = np.arange(len(labelled))
     if network is not None and not everything:
-        rows = np.flatnonzero(kept_out(labelled.pictures, network.validation))
-        if np.isnan(labelled.points[rows]).all():
-            raise KaggleError(f"{data}: no labelled picture that training kept out; try --all")
+        rows = held_out_rows(labelled, network.validation, data)
     part = labelled.take(rows)
     ours = Derived()
-    landmarks = _seen(ours, part.pictures)
+    landmarks = _landmarks(ours, part.pictures)
     four = only_four(~np.isnan(part.points[..., 0])) if four_as_kaggle else None
     found = {ours.name: ours.points_of(landmarks, four)}
     if network is not None:
         found = {network.name: _predicted(network, part.pictures), **found}
-    _print_metrics({name: measure(points, part.points) for name, points in found.items()})
-
-    errors = {name: rmse_by_face(points, part.points) for name, points in found.items()}
-    first, last = next(iter(found)), ours.name
-    chosen = worst(errors[first], WORST)
-    written = {
-        "worst.png": first,
-        **({"same_faces.png": last} if first != last else {}),
-    }
-    for file, name in written.items():
-        captions = [f"row {rows[k] + 1}: {errors[name][k]:.2f} px" for k in chosen]
-        sheet = grid(part.pictures[chosen], part.points[chosen], found[name][chosen], captions)
-        write_file(output / file, encode(sheet, ".png"))
-    write_file(output / "keypoints.png", keypoints_chart(found, part.points))
-    write_file(output / "causes.png", causes_chart(causes(landmarks), errors))
-    say(f"written: {', '.join((*written, 'keypoints.png', 'causes.png'))} in {output}")
+    keypoints.print_metrics({name: measure(points, part.points) for name, points in found.items()})
+    written = write_report(output, part, rows, found, landmarks)
+    say(f"written: {', '.join(written)} in {output}")
 
 
-def train_kaggle15(data: list[Path], output: Path, options: dict[str, Any]) -> None:
-    """What `kpipe train --scheme kaggle15` does.
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(metavar="CSV|ZIP", help="A training.csv.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the run; resumes there.")
+    ],
+    arch: Annotated[
+        str, typer.Option(help="heatmap, or a baseline: naimishnet, five-conv, dense.")
+    ] = "heatmap",
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 5_000,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures a step.")] = 64,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Peak learning rate.", show_default="0.003; of the baselines 0.001"
+        ),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the pictures kept out.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Repeats a run.")] = 0,
+) -> None:
+    """Train a network of the 15 points, a few minutes on a CPU.
 
-    Writes network.onnx, checkpoint.pt, log.csv, curves.png and worst.png to the folder.
-
-    Args:
-        data: one training.csv.
-        output: the folder.
-        options: of `kpipe train`, by name, those that the user set.
+    Stopped at any time, the same command goes on from its last checkpoint. Needs the extras:
+    pip install 'kpipe[train,plot]'. Writes network.onnx, checkpoint.pt, settings.json, log.csv,
+    curves.png and worst.png to the folder.
     """
-    from kpipe.cli.extras import require
-
-    require("train", "torch", "onnx")
-    require("plot", "matplotlib")
-
-    from dataclasses import asdict, fields
-
-    from kpipe.cli.console import say
-    from kpipe.kaggle.architectures import ARCHITECTURES
-    from kpipe.kaggle.charts import curves_chart
-    from kpipe.kaggle.drawing import grid, worst
-    from kpipe.kaggle.files import kept_out, read_training
-    from kpipe.kaggle.metrics import rmse_by_face
-    from kpipe.kaggle.training import KeypointSettings, export_keypoints, predict, train_keypoints
-    from kpipe.media.images import encode
-    from kpipe.utils.files import write_file
-
-    known = {field.name for field in fields(KeypointSettings)}
-    foreign = [name.replace("_", "-") for name in options if name not in known]
-    if foreign:
-        raise typer.BadParameter("does not go with --scheme kaggle15", param_hint=f"--{foreign[0]}")
-    settings = KeypointSettings(**options)
-    if settings.arch not in ARCHITECTURES:
-        raise typer.BadParameter(f"choose {', '.join(ARCHITECTURES)}", param_hint="--arch")
-    if len(data) != 1:
-        raise typer.BadParameter("kaggle15 takes one training.csv", param_hint="--data")
-    with _counting("rows") as on_row:
-        labelled = read_training(data[0], on_row)
-    out = kept_out(labelled.pictures, settings.validation)
-    say(f"{(~out).sum()} pictures to train on, {out.sum()} for validation")
-    with _counting("steps", settings.steps) as on_step:
-
-        def show_step(step: int, rmse: float | None) -> None:
-            on_step(step)
-            if rmse is not None:
-                say(f"step {step}: RMSE {rmse:.2f} pixels on validation pictures")
-
-        trained = train_keypoints(labelled, settings, output, show_step)
-    export_keypoints(trained, output / "network.onnx")
-    write_file(output / "curves.png", curves_chart(asdict(trained.curves)))
-    part = labelled.take(out)
-    found = predict(trained.network, part.pictures)
-    errors = rmse_by_face(found, part.points)
-    chosen = worst(errors, WORST)
-    captions = [f"{errors[k]:.2f} px" for k in chosen]
-    sheet = grid(part.pictures[chosen], part.points[chosen], found[chosen], captions)
-    write_file(output / "worst.png", encode(sheet, ".png"))
-    _print_metrics({settings.arch: trained.validation})
-    say(f"trained: kpipe kaggle report {data[0]} --model {output / 'network.onnx'} -o report/")
-
-
-def _print_metrics(metrics: dict[str, Metrics]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("pixels of 96")
-    for name in ("RMSE", "MAE", "accuracy (same coordinate largest)"):
-        grid.add_column(name, justify="right")
-    for name, (rmse, mae, accuracy) in metrics.items():
-        grid.add_row(name, f"{rmse:.3f}", f"{mae:.3f}", f"{accuracy:.1%}")
-    Console(width=110).print(grid)
+    keypoints.train(
+        data,
+        output,
+        arch=arch,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        validation=validation,
+        seed=seed,
+    )
 
 
 def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -362,25 +306,11 @@ def _predicted(predictor: Predictor, pictures: NDArray[np.uint8]) -> NDArray[np.
     return np.concatenate([predictor(part) for part in progress(chunks, len(chunks), "predicting")])
 
 
-def _seen(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
+def _landmarks(ours: Derived, pictures: NDArray[np.uint8]) -> list[Landmarks]:
     """The 68 points of each picture, with a progress bar."""
     from kpipe.cli.console import progress
 
-    return [ours.see(picture) for picture in progress(pictures, len(pictures), "looking")]
-
-
-@contextmanager
-def _counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A function that shows how many there are so far, where someone is there to see it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from kpipe.cli.console import console
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    display_name = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not display_name) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda count: progress.update(task, completed=count)
+    return [ours.landmarks(picture) for picture in progress(pictures, len(pictures), "landmarks")]
 
 
 def _claim(target: Path, inputs: tuple[Path | None, ...], force: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from kpipe.rendering.draw import Style
+    from kpipe.structures.style import Style
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def checked(option: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 
 def style_of(draw: str) -> Style:
     """The style of a --draw option that has been checked."""
-    from kpipe.rendering.draw import Style
+    from kpipe.structures.style import Style
 
     return Style(tuple(part for part in draw.split(",") if part))
 

@@ -2,123 +2,286 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from kpipe.training.data import LabelledFace
+    from kpipe.training.landmarks import TrainSettings
+    from kpipe.training.loop import Figures
+    from kpipe.training.prepare import DataFiles
+    from kpipe.training.proposals import ProposalSettings
 
-    from kpipe.structures.detections import Detections
+PROPOSALS = "proposals"
+
+LANDMARKS_ALONE = ("size", "negative_share", "start_from", "relabel_by", "label_offset")
+"""Options that the proposal network has no use for."""
+
+Data = Annotated[
+    list[Path],
+    typer.Option(
+        "--data",
+        metavar="FOLDER|CSV",
+        help="Pictures with .pts files, or a YouTube Faces keypoint CSV; may be repeated.",
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the run; resumes there.")
+]
+StageName = Annotated[
+    str,
+    typer.Option(
+        metavar="proposals|classifier|coarse|refine",
+        help="Which network: proposals, the detector's; classifier, the face score that rejects "
+        "most of its boxes; coarse, the face score and rough landmarks in the others; refine, the "
+        "accurate landmarks.",
+    ),
+]
+Negatives = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Photographs without any face; --stage proposals needs them."
+    ),
+]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FOLDER|CSV",
+        help="Labelled faces to be measured on later: copies of them in the data are left out.",
+    ),
+]
+NegativeShare = Annotated[
+    float, typer.Option(min=0.0, max=0.9, help="Share of the crops that show no face.")
+]
+StartFrom = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RUN",
+        help="Begin with the weights of another run's network; repeated, with the mean of "
+        "several, as kpipe export makes it.",
+    ),
+]
+RelabelBy = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Replace labels of other schemes than 300-W's by the landmarks that the network of "
+        "another run, which has learned both schemes, predicts.",
+    ),
+]
+Size = Annotated[str, typer.Option(help="nano, tiny, small, medium or large.")]
+Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.")]
+Batch = Annotated[int, typer.Option(min=2, help="Crops a step.")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, help="Peak learning rate.", show_default="0.002; of the proposal network 0.004"
+    ),
+]
+Validation = Annotated[
+    float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
+]
+LabelOffset = Annotated[
+    float,
+    typer.Option(
+        help="How far the labels lie to the right of where the pictures have the points, in "
+        "sides of the landmarks' square: mirrored, they still do."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Repeats a run.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that make crops.")]
+CheckpointEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them.")
+]
+Hidden = Annotated[str | None, typer.Option(hidden=True)]
 
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            "--data",
-            metavar="FOLDER|CSV",
-            help="Pictures with .pts files, or a YouTube Faces keypoint CSV; may be repeated. Of "
-            "kaggle15, a training.csv.",
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the run; resumes there.")
-    ],
-    scheme: Annotated[
-        str,
-        typer.Option(metavar="ibug68|kaggle15", help="The 68 points, or Kaggle's 15 named ones."),
-    ] = "ibug68",
-    arch: Annotated[
-        str | None,
-        typer.Option(help="Of kaggle15: heatmap, or a baseline: naimishnet, five-conv, dense."),
-    ] = None,
-    negatives: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Photographs without any face.")
-    ] = None,
-    exclude: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FOLDER|CSV",
-            help="Labelled faces to be measured on later: copies of them in the data are left out.",
-        ),
-    ] = None,
-    negative_share: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the crops that show no face.")
-    ] = 0.12,
-    stage: Annotated[
-        str,
-        typer.Option(
-            help="Which network: refine, the accurate landmarks; coarse, the face score and rough "
-            "landmarks in a detector's boxes; classifier, the face score that rejects most boxes."
-        ),
-    ] = "refine",
-    start_from: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="RUN",
-            help="Begin with the weights of another run's network; repeated, with the mean of "
-            "several, as kpipe export has it.",
-        ),
-    ] = None,
-    relabel_by: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Labels that follow another scheme than 300-W's are replaced by what another "
-            "run's network, which has learned both, makes of them.",
-        ),
-    ] = None,
-    size: Annotated[str, typer.Option(help="nano, tiny, small, medium or large.")] = "medium",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
-    batch: Annotated[int, typer.Option(min=2, help="Crops a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 2e-3,
-    validation: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the photographs or persons kept out.")
-    ] = 0.05,
-    label_offset: Annotated[
-        float,
-        typer.Option(
-            help="How far the labels lie to the right of where the pictures have the points, in "
-            "sides of the landmarks' square: mirrored, they still do."
-        ),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Repeats a run.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make crops.")] = 2,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave out faces that cannot be used, and count them."),
-    ] = False,
+    data: Data,
+    output: Output,
+    stage: StageName = "refine",
+    negatives: Negatives = None,
+    exclude: Exclude = None,
+    negative_share: NegativeShare = 0.12,
+    start_from: StartFrom = None,
+    relabel_by: RelabelBy = None,
+    size: Size = "medium",
+    steps: Steps = 20_000,
+    batch: Batch = 64,
+    learning_rate: LearningRate = None,
+    validation: Validation = 0.05,
+    label_offset: LabelOffset = 0.0,
+    seed: Seed = 0,
+    workers: Workers = 2,
+    checkpoint_every: CheckpointEvery = 1000,
+    skip_bad: SkipBad = False,
+    look: Hidden = None,
+    scheme: Hidden = None,
+    arch: Hidden = None,
 ) -> None:
-    """Train the network. Stopped at any time, the same command goes on from its last checkpoint.
-
-    With --scheme kaggle15 it learns Kaggle's 15 points, a few minutes on a CPU: the options from
-    --steps to --seed apply, with defaults of their own, and network.onnx is ready at the end.
+    """Train a network. Stopped at any time, the same command goes on from its last checkpoint.
 
     Needs the extra: pip install 'kpipe[train]'. Writes checkpoint.pt, settings.json, log.csv and
-    curves.png to the folder; kpipe export makes the ONNX file. Several GPUs: torchrun
-    --nproc-per-node N -m kpipe train ...
+    curves.png to the folder; kpipe export makes the ONNX file. Several GPUs, but for the proposal
+    network: torchrun --nproc-per-node N -m kpipe train ... Kaggle's 15 points: kpipe kaggle train.
     """
-    if scheme == "kaggle15":
-        from kpipe.cli.kaggle import train_kaggle15
-
-        apart = ("context", "data", "output", "scheme")
-        train_kaggle15(data, output, options_set(context, apart))
+    chosen = _chosen(context)
+    if _is_kaggle(scheme, arch):
+        _train_keypoints(data, output, chosen)
         return
-    if scheme != "ibug68":
-        raise typer.BadParameter("choose ibug68 or kaggle15", param_hint="--scheme")
-    if arch is not None:
-        raise typer.BadParameter("goes with --scheme kaggle15 alone", param_hint="--arch")
-
     from kpipe.cli.extras import require
 
     require("train", "torch", "onnx")
 
+    from kpipe.datasets import DatasetError
+    from kpipe.training.prepare import DataFiles
+
+    stage = _stage(stage, look)
+    skipped: list[DatasetError] = []
+    on_bad = skipped.append if skip_bad else None
+    files = DataFiles(data, exclude or [], negatives, on_bad)
+    learning = {"steps": steps, "batch": batch, "validation": validation, "seed": seed}
+    if learning_rate is not None:
+        learning["learning_rate"] = learning_rate
+    process = {"workers": workers, "checkpoint_every": checkpoint_every}
+    if stage == PROPOSALS:
+        proposals = _proposal_settings(learning, files, chosen)
+        _train_proposals(proposals, files, output, skipped, **process)
+    else:
+        learning |= {"negative_share": negative_share, "label_offset": label_offset}
+        landmarks = _landmark_settings(stage, size, learning)
+        _train_landmarks(landmarks, files, output, skipped, start_from or [], relabel_by, **process)
+    from kpipe.cli.console import say
+
+    say(f"trained: kpipe export {output} -o network.onnx makes the network usable")
+
+
+def _stage(stage: str, look: str | None) -> str:
+    """The stage, also by its name of version 0.1."""
+    from kpipe.cli.deprecation import renamed
+    from kpipe.networks.stages import OLD_NAMES, STAGES
+
+    if look is not None:
+        stage = OLD_NAMES.get(look, look)
+        renamed("--look", f"--stage; {look} is now {stage}" if stage != look else "--stage")
+    names = (PROPOSALS, *STAGES)
+    if stage not in names:
+        raise typer.BadParameter(f"choose {', '.join(names)}", param_hint="--stage")
+    return stage
+
+
+def _landmark_settings(stage: str, size: str, learning: dict[str, Any]) -> TrainSettings:
+    from kpipe.networks.stages import STAGES
+    from kpipe.training.landmarks import TrainSettings
+    from kpipe.training.loss import FACE_FIRST, LossWeights
+    from kpipe.training.network import SIZES
+
+    if size not in SIZES:
+        raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
+    loss = LossWeights() if STAGES[stage].points else FACE_FIRST
+    return TrainSettings(stage=stage, size=size, loss=loss, **learning)
+
+
+def _proposal_settings(
+    learning: dict[str, Any], files: DataFiles, chosen: dict[str, Any]
+) -> ProposalSettings:
+    from kpipe.training.proposals import ProposalSettings
+
+    for name in LANDMARKS_ALONE:
+        if name in chosen:
+            hint = "--" + name.replace("_", "-")
+            raise typer.BadParameter("does not go with --stage proposals", param_hint=hint)
+    if files.negatives is None:
+        raise typer.BadParameter("--stage proposals needs it", param_hint="--negatives")
+    return ProposalSettings(**learning)
+
+
+def _train_landmarks(
+    settings: TrainSettings,
+    files: DataFiles,
+    output: Path,
+    skipped: list[Any],
+    start_from: list[Path],
+    relabel_by: Path | None,
+    workers: int,
+    checkpoint_every: int,
+) -> None:
+    from dataclasses import replace
+
+    from kpipe.training.landmarks import load_run, mean_network, train
+    from kpipe.training.prepare import relabelled_by
+
+    split, copies = files.faces(settings.validation)
+    training = split.training
+    if relabel_by is not None:
+        training = relabelled_by(relabel_by, training, settings.label_offset, _progress)
+    training, photos = files.hard_negatives(settings.stage, training, _progress)
+    _say_data(len(training), len(split.validation), skipped, copies, len(photos))
+    start = mean_network([load_run(run)[0] for run in start_from]) if start_from else None
+    with _showing(settings.steps) as on_step:
+        train(
+            settings,
+            replace(split, training=training),
+            photos,
+            output,
+            start=start,
+            workers=workers,
+            checkpoint_every=checkpoint_every,
+            on_step=on_step,
+        )
+
+
+def _train_proposals(
+    settings: ProposalSettings,
+    files: DataFiles,
+    output: Path,
+    skipped: list[Any],
+    workers: int,
+    checkpoint_every: int,
+) -> None:
+    from kpipe.training.proposals import train
+
+    split, copies = files.faces(settings.validation)
+    photos = files.backgrounds()
+    _say_data(len(split.training), len(split.validation), skipped, copies, len(photos))
+    with _showing(settings.steps) as on_step:
+        train(
+            settings,
+            split.training,
+            photos,
+            output,
+            workers=workers,
+            checkpoint_every=checkpoint_every,
+            on_step=on_step,
+        )
+
+
+def _say_data(faces: int, held_out: int, skipped: list[Any], copies: int, photos: int) -> None:
+    from kpipe.cli.console import error, say
+
+    for problem in skipped:
+        error(str(problem))
+    say(
+        f"{faces} faces to train on, {held_out} for validation, {len(skipped)} left out, "
+        f"{copies} copies of excluded ones, {photos} photographs without faces"
+    )
+
+
+def _progress(faces: list[LabelledFace], what: str) -> Iterator[LabelledFace]:
+    from kpipe.cli.console import progress
+
+    return progress(faces, len(faces), what)
+
+
+@contextmanager
+def _showing(steps: int) -> Iterator[Callable[[int, Figures], None]]:
+    """A function that shows the steps, the loss, and the error on validation faces."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -128,78 +291,7 @@ def train(
         TimeRemainingColumn,
     )
 
-    from kpipe.cli.console import console, error, say
-    from kpipe.cli.console import progress as shown
-    from kpipe.datasets import DatasetError, read_samples
-    from kpipe.detectors.proposals import ProposalDetector
-    from kpipe.networks.stages import STAGES
-    from kpipe.pipeline import Pipeline
-    from kpipe.training.crops import NegativePhoto
-    from kpipe.training.duplicates import without_duplicates
-    from kpipe.training.landmarks import (
-        TrainSettings,
-        load_empty,
-        load_faces,
-        load_run,
-        mean_network,
-        with_hard_negatives,
-    )
-    from kpipe.training.landmarks import train as run
-    from kpipe.training.loss import FACE_FIRST, LossWeights
-    from kpipe.training.network import SIZES
-    from kpipe.training.relabel import relabelled
-
-    if size not in SIZES:
-        raise typer.BadParameter(f"choose {', '.join(SIZES)}", param_hint="--size")
-    if stage not in STAGES:
-        raise typer.BadParameter(f"choose {', '.join(STAGES)}", param_hint="--stage")
-    settings = TrainSettings(
-        stage=stage,
-        size=size,
-        steps=steps,
-        batch=batch,
-        negative_share=negative_share,
-        learning_rate=learning_rate,
-        validation=validation,
-        label_offset=label_offset,
-        seed=seed,
-        loss=LossWeights() if STAGES[stage].points else FACE_FIRST,
-    )
-    skipped: list[DatasetError] = []
-    on_bad = skipped.append if skip_bad else None
-    samples = [sample for part in data for sample in read_samples(part, on_bad)]
-    faces = load_faces(samples, validation, on_bad)
-    others = [sample for part in exclude or [] for sample in read_samples(part, on_bad)]
-    training = without_duplicates(faces.training, load_faces(others, 0.0, on_bad).training)
-    twins = len(faces.training) - len(training)
-    if relabel_by is not None:
-        teacher, its = load_run(relabel_by)
-        training = relabelled(
-            shown(training, len(training), "labels"), teacher, STAGES[its["stage"]], label_offset
-        )
-    empty: list[NegativePhoto] = []
-    if negatives is not None:
-        # More mistakes than the pipeline would look at: the sure ones are soon learned.
-        detector = ProposalDetector(min_score=0.05, limit=200)
-        pipeline = Pipeline(detector, min_score=0.02)
-
-        def candidates(gray: NDArray[np.uint8]) -> Detections:
-            # The looks learn from what a glance leaves, and then some.
-            found = detector(gray)
-            return found if stage == "classifier" else pipeline.classify(gray, found)
-
-        empty = load_empty(negatives, candidates, on_bad=on_bad)[0]
-        training = with_hard_negatives(
-            shown(training, len(training), "faces"), candidates, pipeline
-        )
-    faces = replace(faces, training=training)
-    for problem in skipped:
-        error(str(problem))
-    say(
-        f"{len(faces.training)} faces to train on, {len(faces.validation)} for validation, "
-        f"{len(skipped)} left out, {twins} copies of excluded ones, "
-        f"{len(empty)} photographs without faces"
-    )
+    from kpipe.cli.console import console, say
 
     columns = (
         TextColumn("step"),
@@ -212,30 +304,48 @@ def train(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=steps, figures="")
 
-        def show(step: int, figures: dict[str, float]) -> None:
+        def show(step: int, figures: Figures) -> None:
             if step % 10 == 0 or step == steps:
                 progress.update(task, completed=step, figures=f"loss {figures['loss']:.2f}")
             if "validation_nme" in figures:
                 say(f"step {step}: NME {figures['validation_nme']:.2f} % on validation faces")
 
-        run(
-            settings,
-            faces,
-            empty,
-            output,
-            start=mean_network([load_run(r)[0] for r in start_from]) if start_from else None,
-            workers=workers,
-            checkpoint_every=checkpoint_every,
-            on_step=show,
-        )
-    say(f"trained: kpipe export {output} -o network.onnx makes the network usable")
+        yield show
 
 
-def options_set(context: typer.Context, apart: tuple[str, ...]) -> dict[str, Any]:
-    """The options that the user set, by name, but for some."""
+def _chosen(context: typer.Context) -> dict[str, Any]:
+    """The options that the user set, by name."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {
         name: context.params[name]
         for name, source in sources.items()
-        if name not in apart and source is not None and source.name != "DEFAULT"
+        if source is not None and source.name != "DEFAULT"
     }
+
+
+def _is_kaggle(scheme: str | None, arch: str | None) -> bool:
+    """Whether version 0.1's --scheme kaggle15 is meant, which is a command of its own now."""
+    from kpipe.cli.deprecation import renamed
+
+    if scheme not in (None, "ibug68", "kaggle15"):
+        raise typer.BadParameter("choose ibug68 or kaggle15", param_hint="--scheme")
+    if scheme == "kaggle15":
+        renamed("kpipe train --scheme kaggle15", "kpipe kaggle train")
+        return True
+    if arch is not None:
+        raise typer.BadParameter("goes with kpipe kaggle train alone", param_hint="--arch")
+    if scheme is not None:
+        renamed("--scheme ibug68", "what kpipe train always does: leave it out")
+    return False
+
+
+def _train_keypoints(data: list[Path], output: Path, chosen: dict[str, Any]) -> None:
+    from kpipe.cli import keypoints
+
+    options = {k: v for k, v in chosen.items() if k not in ("context", "data", "output", "scheme")}
+    foreign = [name.replace("_", "-") for name in options if name not in keypoints.OPTIONS]
+    if foreign:
+        raise typer.BadParameter("does not go with --scheme kaggle15", param_hint=f"--{foreign[0]}")
+    if len(data) != 1:
+        raise typer.BadParameter("kaggle15 takes one training.csv", param_hint="--data")
+    keypoints.train(data[0], output, **options)

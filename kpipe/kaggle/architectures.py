@@ -40,7 +40,7 @@ class Regression(nn.Module):
         return values * (SIDE / 2) + (SIDE - 1) / 2
 
     def loss(self, pictures: Tensor, labels: Tensor) -> Tensor:
-        """Mean squared error over the labels that are there, in halves of the side."""
+        """Mean squared error over the labels that are not NaN, in halves of the side."""
         errors: Tensor = (self(pictures) - labels) / (SIDE / 2)
         return errors[~labels.isnan()].square().mean()
 
@@ -132,7 +132,7 @@ class HeatmapNetwork(nn.Module):
 
     def loss(self, pictures: Tensor, labels: Tensor) -> Tensor:
         """Distance in pixels along each axis, and the cross-entropy of each heatmap with a normal
-        distribution around its label, both over the labels that are there.
+        distribution around its label, both over the labels that are not NaN.
         """
         log_heatmaps = self._log_heatmaps(pictures)
         there = ~labels.isnan()

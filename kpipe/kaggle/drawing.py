@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.kaggle.files import SIDE
+from kpipe.kaggle.files import SIDE, Labelled
 from kpipe.utils.opencv import cv2
 
 TRUTH, FOUND = (64, 140, 255), (255, 60, 60)
@@ -18,7 +18,11 @@ ZOOM = 2
 
 
 CAPTION = 18
-"""Pixels: height of the line under a face."""
+"""Height of the line under a face [px]."""
+
+
+WORST = 16
+"""Faces in the picture of the worst."""
 
 
 def grid(
@@ -66,10 +70,35 @@ def grid(
     return sheet
 
 
-def worst(errors: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+def worst(errors: NDArray[np.floating], count: int = WORST) -> NDArray[np.intp]:
     """Indices of the faces of the largest errors (n,), the largest first; NaN does not count."""
     order = np.argsort(-np.nan_to_num(errors, nan=-1.0), kind="stable")
     return order[: min(count, int((~np.isnan(errors)).sum()))]
+
+
+def worst_sheet(
+    data: Labelled,
+    points: NDArray[np.float32],
+    errors: NDArray[np.floating],
+    chosen: NDArray[np.intp],
+    names: Sequence[str] | None = None,
+) -> NDArray[np.uint8]:
+    """Chosen faces, each with its error beneath: labels blue, predictions red.
+
+    Args:
+        data: n labelled pictures.
+        points: (n, 15, 2) predicted, pixels.
+        errors: (n,) pixels.
+        chosen: indices of the faces, as `worst` returns them.
+        names: of the n pictures; None for none.
+
+    Returns:
+        (h, w, 3) uint8, RGB.
+    """
+    captions = [f"{errors[k]:.2f} px" for k in chosen]
+    if names is not None:
+        captions = [f"{names[k]}: {caption}" for k, caption in zip(chosen, captions)]
+    return grid(data.pictures[chosen], data.points[chosen], points[chosen], captions)
 
 
 def _dots(cell: NDArray[np.uint8], points: NDArray[np.float32], colour: tuple[int, ...]) -> None:

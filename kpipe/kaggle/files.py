@@ -34,7 +34,7 @@ COLUMNS = tuple(f"{name}_{axis}" for name in KAGGLE15.names for axis in "xy")
 
 
 BEYOND = 96.0
-"""Pixels: a label farther outside the picture than this is a mistake."""
+"""Distance of a label from the picture [px] above which it counts as an error of the file."""
 
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)

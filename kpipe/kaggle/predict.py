@@ -22,15 +22,15 @@ BATCH = 256
 """Pictures a run of the network."""
 
 REFINEMENTS = 2
-"""How often the 68 points are refined, each time in a crop framed by those before."""
+"""Runs of the refine stage, each in a crop framed by the points of the run before."""
 
 
 OF_FOUR = {
     KAGGLE15.names.index("nose_tip"): (33,),  # under the nose
     KAGGLE15.names.index("mouth_center_bottom_lip"): (62, 66),  # the middle of the mouth
 }
-"""The points of which Kaggle's rows of four labels mean another place than its rows of 15, and the
-points of the 68 whose mean that is: `benchmarks/kaggle.py definitions` lays them on each other."""
+"""The points that Kaggle's rows of four labels place elsewhere than its rows of 15 do, and the
+points of the 68 whose mean is that place. `benchmarks/kaggle.py definitions` prints it."""
 
 
 def only_four(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -40,7 +40,7 @@ def only_four(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class Predictor(Protocol):
-    """Anything that finds the points (n, 15, 2) float32 of pictures (n, 96, 96) uint8, in pixels.
+    """Predicts points (n, 15, 2) float32, pixels, in pictures (n, 96, 96) uint8.
 
     Attributes:
         name: for tables and pictures.
@@ -52,7 +52,7 @@ class Predictor(Protocol):
 
 
 class KeypointNetwork:
-    """A network of `kpipe train --scheme kaggle15`.
+    """A network of `kpipe kaggle train`.
 
     Args:
         path: the ONNX file.
@@ -69,9 +69,7 @@ class KeypointNetwork:
         self._session = OnnxSession(path, 0)
         notes = self._session.metadata
         if notes.get("kpipe.scheme") != KAGGLE15.name:
-            raise ModelError(
-                f"{path}: an ONNX file, but not of kpipe train --scheme {KAGGLE15.name}"
-            )
+            raise ModelError(f"{path}: an ONNX file, but not of kpipe kaggle train")
         self.name = notes["kpipe.arch"]
         self.validation = float(notes["kpipe.validation"])
 
@@ -84,12 +82,12 @@ class KeypointNetwork:
 
 
 class Derived:
-    """The 15 points that follow from the 68: needs no training and no labels.
+    """The 15 points that follow from the 68. It needs no training and no labels.
 
-    Where the face is need not be found: all of Kaggle's pictures frame it much alike.
+    It needs no detector either: all of Kaggle's pictures frame the face much alike.
 
     Args:
-        pipeline: sees the 68 points; without it one of the packaged network.
+        pipeline: predicts the 68 points; without it one of the packaged networks.
     """
 
     name = "from the 68 points"
@@ -98,9 +96,9 @@ class Derived:
         self.pipeline = pipeline if pipeline is not None else Pipeline()
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.points_of([self.see(picture) for picture in pictures])
+        return self.points_of([self.landmarks(picture) for picture in pictures])
 
-    def see(self, picture: NDArray[np.uint8]) -> Landmarks:
+    def landmarks(self, picture: NDArray[np.uint8]) -> Landmarks:
         """The 68 points of one picture (96, 96)."""
         found = self.pipeline.refine(picture, _framing()[None])
         for _ in range(REFINEMENTS - 1):
@@ -109,15 +107,15 @@ class Derived:
 
     @staticmethod
     def points_of(
-        seen: Sequence[Landmarks], four: NDArray[np.bool_] | None = None
+        landmarks: Sequence[Landmarks], four: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """The 15 points (n, 15, 2) of what was seen in n pictures.
+        """The 15 points (n, 15, 2) of n pictures.
 
         Args:
-            seen: of `see`.
+            landmarks: the 68 points of each.
             four: (n,) the pictures whose points are those of Kaggle's rows of four labels.
         """
-        points = np.array([landmarks.points[0] for landmarks in seen], np.float32)
+        points = np.array([each.points[0] for each in landmarks], np.float32)
         points = points.reshape(-1, len(IBUG68), 2)
         found = KAGGLE15.weights @ points
         if four is not None:
@@ -126,18 +124,23 @@ class Derived:
         return np.asarray(found, np.float32)
 
 
-def causes(seen: Sequence[Landmarks]) -> dict[str, NDArray[np.float64]]:
-    """What may make n faces hard, (n,) each, by a name with its unit.
+def causes(landmarks: Sequence[Landmarks]) -> dict[str, NDArray[np.float64]]:
+    """Likely causes of errors of n faces, (n,) each, by a name with its unit.
 
-    Yaw for heads that are turned, sigma for what is hidden by glasses, hair or hands, and how far
-    the mouth is open.
+    Yaw (turned heads), sigma (parts hidden by glasses, hair or hands), and the opening of the
+    mouth.
+
+    Args:
+        landmarks: the 68 points of each face.
     """
-    points = np.array([landmarks.points[0] for landmarks in seen], np.float64).reshape(-1, 68, 2)
+    points = np.array([each.points[0] for each in landmarks], np.float64).reshape(-1, 68, 2)
     opening = np.linalg.norm(points[:, 62] - points[:, 66], axis=1)
     width = np.linalg.norm(points[:, 48] - points[:, 54], axis=1)
     return {
         "yaw to either side, degrees": np.array([abs(head_pose(face).yaw) for face in points]),
-        "mean sigma of the 68 points, pixels of 96": np.array([s.sigma.mean() for s in seen]),
+        "mean sigma of the 68 points, pixels of 96": np.array(
+            [each.sigma.mean() for each in landmarks]
+        ),
         "opening of the mouth over its width": opening / width,
     }
 

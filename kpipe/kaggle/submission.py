@@ -16,7 +16,7 @@ def check(lookup: Lookup, ids: tuple[int, ...], sample: tuple[int, ...] | None) 
     To be asked before anything is predicted: it tells whether the files belong together.
 
     Args:
-        lookup: what is asked for.
+        lookup: the points that are asked for.
         ids: `ImageId` of each picture of the test set.
         sample: `RowId`s of the sample submission, in its order.
 

@@ -7,14 +7,10 @@ out for the lack of it.
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import math
-import pickle
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +20,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kpipe.errors import TrainingError
 from kpipe.kaggle.architectures import (
     ARCHITECTURES,
     LEARNING_RATES,
     POINTS,
-    HeatmapNetwork,
     Network,
-    Regression,
 )
+from kpipe.kaggle.charts import curves_chart
+from kpipe.kaggle.drawing import worst, worst_sheet
 from kpipe.kaggle.files import SIDE, Labelled, kept_out
-from kpipe.kaggle.metrics import Metrics, measure
+from kpipe.kaggle.metrics import Metrics, measure, rmse_by_face
+from kpipe.media.images import encode
 from kpipe.structures.schemes import KAGGLE15
+from kpipe.training.loop import (
+    Figures,
+    Recipe,
+    Run,
+    mean_of,
+    one_device,
+    train_steps,
+    warm_up_cosine,
+)
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 BATCH = 256
 """Pictures at once when nothing is learned."""
 
 
-CHECKPOINT = "checkpoint.pt"
-
-
 WARM_UP = 0.05
 """Share of the steps until the learning rate is at its peak."""
+
+
+CLIP = 5.0
+"""L2 norm that the gradient is cut to."""
 
 
 # Training.
@@ -60,7 +67,7 @@ class KeypointSettings:
 
     Attributes:
         arch: a key of `ARCHITECTURES`.
-        steps: optimiser steps.
+        steps: optimizer steps.
         batch: pictures a step.
         learning_rate: at its peak; None for the architecture's own.
         validation: share of the pictures kept out of training, the same ones in every run.
@@ -77,10 +84,10 @@ class KeypointSettings:
 
 @dataclass(frozen=True)
 class Curves:
-    """How a run went: one entry each time it was validated.
+    """The figures of a run, one entry for each validation.
 
     Attributes:
-        step: when.
+        step: the step after which it was validated.
         training_loss: mean over the steps since the last entry, on distorted pictures.
         validation_loss: on the pictures kept out.
         training_rmse: on as many pictures of those to train on, not distorted, pixels.
@@ -93,22 +100,17 @@ class Curves:
     training_rmse: list[float] = field(default_factory=list)
     validation_rmse: list[float] = field(default_factory=list)
 
-    def add(self, **figures: float) -> None:
-        for name, value in figures.items():
-            getattr(self, name).append(value)
-
-    def to_csv(self) -> str:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        columns = asdict(self)
-        writer.writerow(columns)
-        writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns.values()))
-        return buffer.getvalue()
+    @classmethod
+    def of(cls, log: Sequence[Figures]) -> Curves:
+        """The curves in the rows of a run's log."""
+        names = [column.name for column in fields(cls)]
+        columns: dict[str, Any] = {name: [row[name] for row in log] for name in names}
+        return cls(**columns)
 
 
 @dataclass(frozen=True)
 class TrainedKeypoints:
-    """A network, how it was learned and how good it is on the pictures kept out."""
+    """A network, the course of its training, and its errors on the pictures kept out."""
 
     network: Network
     curves: Curves
@@ -125,87 +127,78 @@ def train_keypoints(
     """Trains, or goes on where the checkpoint in the folder stands.
 
     Args:
-        data: the pictures, of which the settings keep a share out.
+        data: the pictures; the settings keep a share of them out of training.
         settings: of the run.
-        folder: gets `checkpoint.pt` and `log.csv` at each validation; without it nothing is kept.
+        folder: gets `settings.json`, and `checkpoint.pt` and `log.csv` at each validation; without
+            it nothing is kept.
         on_step: called with the step's number and, if it was validated, the RMSE.
 
     Raises:
-        TrainingError: there is no label to learn from, or none to validate with, or the
-            folder holds a run of other settings or data.
+        TrainingError: there is no label to learn from, or none to validate with, the folder holds
+            a run of other settings or data, or the loss is no longer finite.
     """
-    out = kept_out(data.pictures, settings.validation)
+    training, validation = _split(data, settings.validation)
+    torch.manual_seed(settings.seed)
+    network = ARCHITECTURES[settings.arch]().to(one_device())
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    peak = settings.learning_rate or LEARNING_RATES[settings.arch]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=0.01)
+    # The average reaches back over a fiftieth of the run.
+    ema_decay = 1 - 1 / max(settings.steps / 50, 2)
+    recorded = {**asdict(settings), "pictures": len(data)}
+    run = Run(network, optimizer, ema_decay, recorded, folder)
+
+    def schedule(step: int) -> dict[str, float]:
+        return {"lr": peak * warm_up_cosine(step / settings.steps, WARM_UP)}
+
+    def objective(pictures: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]] | None:
+        return None if labels.isnan().all() else (network.loss(pictures, labels), {})
+
+    again = training.take(np.arange(min(len(validation), len(training))))
+
+    def report(_: int, recent: Sequence[Figures]) -> Figures:
+        return {
+            "training_loss": mean_of(recent, "loss"),
+            "validation_loss": _loss(run.result, validation),
+            "training_rmse": _rmse(run.result, again),
+            "validation_rmse": _rmse(run.result, validation),
+        }
+
+    def after_step(step: int, figures: Figures) -> None:
+        if on_step is not None:
+            on_step(step, figures.get("validation_rmse"))
+
+    recipe = Recipe(settings.steps, schedule, CLIP, max(settings.steps // 25, 1))
+    batches = _batches(training, settings, run.step)
+    final = train_steps(run, recipe, objective, batches, report, after_step)
+    found = predict(final, validation.pictures)
+    return TrainedKeypoints(final, Curves.of(run.log), measure(found, validation.points), settings)
+
+
+def _split(data: Labelled, share: float) -> tuple[Labelled, Labelled]:
+    """Pictures to train on and to validate with."""
+    out = kept_out(data.pictures, share)
     training, validation = data.take(~out), data.take(out)
     for part, name in ((training, "train on"), (validation, "validate with")):
         if np.isnan(part.points).all():
             raise TrainingError(
                 f"no labelled picture to {name}: more pictures, or another --validation"
             )
-    torch.manual_seed(settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = ARCHITECTURES[settings.arch]().to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    peak = settings.learning_rate or LEARNING_RATES[settings.arch]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=0.01)
-    # The average reaches back over a fiftieth of the run.
-    average = get_ema_multi_avg_fn(1 - 1 / max(settings.steps / 50, 2))  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    recorded = asdict(settings) | {"pictures": len(data)}
-    curves = Curves()
-    state = _checkpoint(folder, recorded)
-    if state is not None:
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        curves = Curves(**state["curves"])
+    return training, validation
 
-    pictures = torch.from_numpy(training.pictures).to(device)
-    labels = torch.from_numpy(training.points).to(device)
-    again = training.take(np.arange(min(len(validation), len(training))))
-    losses: list[float] = []
-    for step in range((curves.step or [0])[-1] + 1, settings.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = peak * _schedule(step / settings.steps)
-        # What a step sees follows from its number: a run that resumes sees the same.
+
+def _batches(
+    data: Labelled, settings: KeypointSettings, done: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Distorted pictures (n, 1, 96, 96) and labels (n, 15, 2) of each step after the last done."""
+    device = one_device()
+    pictures = torch.from_numpy(data.pictures).to(device)
+    labels = torch.from_numpy(data.points).to(device)
+    for step in range(done + 1, settings.steps + 1):
+        # The pictures of a step follow from its number: a run that resumes takes the same ones.
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         chosen = torch.randint(len(pictures), (settings.batch,), generator=generator).to(device)
-        shown, targets = distort(pictures[chosen].float()[:, None], labels[chosen], generator)
-        if not targets.isnan().all():
-            network.train()
-            loss = network.loss(shown, targets)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            averaged.update_parameters(network)
-            losses.append(float(loss.detach()))
-        validated = None
-        if step % max(settings.steps // 25, 1) == 0 or step == settings.steps:
-            current = _network_of(averaged)
-            validated = _rmse(current, validation)
-            curves.add(
-                step=step,
-                training_loss=float(np.mean(losses or [math.nan])),
-                validation_loss=_loss(current, validation),
-                training_rmse=_rmse(current, again),
-                validation_rmse=validated,
-            )
-            losses.clear()
-            if folder is not None:
-                parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
-                _save(folder, recorded, {k: part.state_dict() for k, part in parts.items()}, curves)
-        if on_step is not None:
-            on_step(step, validated)
-    final = _network_of(averaged).eval()
-    found = predict(final, validation.pictures)
-    return TrainedKeypoints(final, curves, measure(found, validation.points), settings)
-
-
-def _schedule(progress: float) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+        yield distort(pictures[chosen].float()[:, None], labels[chosen], generator)
 
 
 @torch.no_grad()
@@ -286,33 +279,23 @@ def _evaluating(network: Network) -> Iterator[torch.device]:
         yield next(network.parameters()).device
 
 
-def _network_of(averaged: AveragedModel) -> Network:
-    network = averaged.module
-    assert isinstance(network, Regression | HeatmapNetwork)
-    return network
+def write_results(trained: TrainedKeypoints, validation: Labelled, folder: Path) -> None:
+    """Writes network.onnx, curves.png and worst.png to the folder of a run.
 
+    Args:
+        trained: the result of the run.
+        validation: the pictures kept out; the worst of them are drawn.
+        folder: of the run.
 
-def _checkpoint(folder: Path | None, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The state of the run in a folder, if it holds one."""
-    if folder is None or not (folder / CHECKPOINT).exists():
-        return None
-    path = folder / CHECKPOINT
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["settings"] == recorded
-    except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TrainingError(f"{path}: not a checkpoint of this ({reason})") from None
-    if not same:
-        raise TrainingError(f"{folder}: a run of other settings or data; name another folder")
-    return state
-
-
-def _save(folder: Path, recorded: dict[str, Any], parts: dict[str, Any], curves: Curves) -> None:
-    buffer = io.BytesIO()
-    torch.save({"settings": recorded, **parts, "curves": asdict(curves)}, buffer)
-    write_file(folder / CHECKPOINT, buffer.getvalue())
-    write_file(folder / "log.csv", curves.to_csv().encode())
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    export_keypoints(trained, folder / "network.onnx")
+    write_file(folder / "curves.png", curves_chart(asdict(trained.curves)))
+    points = predict(trained.network, validation.pictures)
+    errors = rmse_by_face(points, validation.points)
+    sheet = worst_sheet(validation, points, errors, worst(errors))
+    write_file(folder / "worst.png", encode(sheet, ".png"))
 
 
 class _Exported(nn.Module):
@@ -332,24 +315,15 @@ def export_keypoints(trained: TrainedKeypoints, path: Path) -> None:
     say how it was trained and which pictures were kept out.
 
     Raises:
-        ImageError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     module = _Exported(copy.deepcopy(trained.network).cpu().eval())
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=["pictures"],
-            output_names=["points"],
-            dynamic_axes={"pictures": {0: "n"}, "points": {0: "n"}},
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    example = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+    count = {0: "n"}
+    model = onnx_model(
+        module, {"pictures": example}, ["points"], {"pictures": count, "points": count}
+    )
     settings = trained.settings
     onnx.helper.set_model_props(
         model,

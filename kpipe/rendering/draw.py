@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,8 @@ from numpy.typing import NDArray
 from kpipe.preprocessing.crops import face_crop
 from kpipe.structures.faces import Face, Faces
 from kpipe.structures.schemes import Scheme
+from kpipe.structures.style import Color, Style
 from kpipe.utils.opencv import cv2
-
-Colour = tuple[int, int, int]
-
-PALETTE: dict[str, Colour] = {
-    "jaw": (79, 195, 247),
-    "right_brow": (255, 213, 79),
-    "left_brow": (255, 160, 0),
-    "nose": (129, 220, 120),
-    "right_eye": (255, 112, 90),
-    "left_eye": (206, 110, 255),
-    "lips": (255, 90, 160),
-    "box": (255, 255, 255),
-}
 
 UNCERTAIN = 0.053
 """Points with a sigma above this share of the face's size are drawn hollow."""
@@ -40,27 +28,6 @@ LINE_MARGIN, MARGIN = 0.02, 0.3
 
 _FRACTION = 4
 """Fractional bits of the coordinates that OpenCV draws at."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """The layers to draw, from the bottom to the top, and their colours.
-
-    Attributes:
-        draw: any of `boxes`, `lines`, `points`, `numbers`, `index`.
-        palette: RGB of each face part, and of `box`.
-
-    Raises:
-        ValueError: no layer has that name.
-    """
-
-    draw: tuple[str, ...] = ("boxes", "lines", "points")
-    palette: dict[str, Colour] = field(default_factory=PALETTE.copy)
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.draw if name not in LAYERS]
-        if unknown:
-            raise ValueError(f"cannot draw {unknown[0]!r}; choose from {', '.join(LAYERS)}")
 
 
 @dataclass(frozen=True)
@@ -82,19 +49,19 @@ class Canvas:
         places = (np.asarray(points, np.float64) - self.corner + 0.5) * self.zoom - 0.5
         return np.asarray(np.round(places * 2**_FRACTION), np.int32)
 
-    def line(self, places: NDArray[np.int32], closed: bool, colour: Colour, width: float) -> None:
+    def line(self, places: NDArray[np.int32], closed: bool, color: Color, width: float) -> None:
         """Draws a line through places (n, 2); its width in picture pixels."""
         thickness = max(round(width * self.zoom), 1)
-        cv2.polylines(self.pixels, [places], closed, colour, thickness, cv2.LINE_AA, _FRACTION)
+        cv2.polylines(self.pixels, [places], closed, color, thickness, cv2.LINE_AA, _FRACTION)
 
-    def dot(self, place: tuple[int, int], radius: float, colour: Colour, hollow: bool) -> None:
+    def dot(self, place: tuple[int, int], radius: float, color: Color, hollow: bool) -> None:
         """Draws a disc, or its rim if hollow; the radius in picture pixels."""
         size = round(radius * self.zoom * 2**_FRACTION)
         thickness = max(round(radius * self.zoom / 3), 1) if hollow else cv2.FILLED
-        cv2.circle(self.pixels, place, size, colour, thickness, cv2.LINE_AA, _FRACTION)
+        cv2.circle(self.pixels, place, size, color, thickness, cv2.LINE_AA, _FRACTION)
 
     def text(
-        self, words: str, left_base: NDArray[np.floating], height: float, colour: Colour
+        self, words: str, left_base: NDArray[np.floating], height: float, color: Color
     ) -> None:
         """Writes text with a dark edge.
 
@@ -102,11 +69,11 @@ class Canvas:
             words: in ASCII.
             left_base: x, y of the left end of the base line (picture pixels).
             height: of capitals (picture pixels).
-            colour: RGB.
+            color: RGB.
         """
         scale = height * self.zoom / 21
         x, y = (self.at(left_base) >> _FRACTION).tolist()
-        for shade, extra in (((0, 0, 0), 2), (colour, 0)):
+        for shade, extra in (((0, 0, 0), 2), (color, 0)):
             thickness = max(round(2 * scale), 1) + (extra * max(round(scale), 1) if extra else 0)
             cv2.putText(
                 self.pixels,
@@ -147,11 +114,11 @@ def draw_boxes(canvas: Canvas, subject: Subject, style: Style) -> None:
 
 
 def draw_lines(canvas: Canvas, subject: Subject, style: Style) -> None:
-    """Draws each face part as lines in its colour."""
+    """Draws each face part as lines in its color."""
     places, stroke = canvas.at(subject.face.points), _stroke(subject.face)
     for line in subject.scheme.polylines:
-        colour = style.palette[line.group]
-        canvas.line(places[list(line.indices)], line.closed, colour, stroke)
+        color = style.palette[line.group]
+        canvas.line(places[list(line.indices)], line.closed, color, stroke)
 
 
 def draw_points(canvas: Canvas, subject: Subject, style: Style) -> None:
@@ -183,7 +150,7 @@ def draw_index(canvas: Canvas, subject: Subject, style: Style) -> None:
     canvas.text(str(subject.number), place, height, style.palette["box"])
 
 
-LAYERS: dict[str, Callable[[Canvas, Subject, Style], None]] = {
+_DRAWERS: dict[str, Callable[[Canvas, Subject, Style], None]] = {
     "boxes": draw_boxes,
     "lines": draw_lines,
     "points": draw_points,
@@ -201,7 +168,7 @@ def render(image: NDArray[np.uint8], faces: Faces, style: Style | None = None) -
     Args:
         image: (h, w, 3) uint8, RGB; the upright photograph that the faces were found in.
         faces: to draw; their size of the photograph must be that of the image.
-        style: which layers and colours; without it boxes, lines and points.
+        style: which layers and colors; without it boxes, lines and points.
 
     Returns:
         (h, w, 3) uint8, RGB.
@@ -236,7 +203,7 @@ def _draw(picture: NDArray[np.uint8], subject: Subject, style: Style) -> None:
     enlarged = np.asarray(cv2.resize(part, larger, interpolation=cv2.INTER_NEAREST), np.uint8)
     canvas = Canvas(enlarged, (int(x0), int(y0)), zoom)
     for name in style.draw:
-        LAYERS[name](canvas, subject, style)
+        _DRAWERS[name](canvas, subject, style)
     size = (int(x1 - x0), int(y1 - y0))
     part[:] = cv2.resize(enlarged, size, interpolation=cv2.INTER_AREA)
 
@@ -251,7 +218,7 @@ def face_picture(
         faces: of the photograph.
         index: of the face, from 0.
         side: of the crop (pixels).
-        style: which layers and colours; without it points alone.
+        style: which layers and colors; without it points alone.
 
     Returns:
         (side, side, 3) uint8.

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.structures.schemes import IBUG68, SCHEMES, Scheme
-
-if TYPE_CHECKING:
-    from kpipe.rendering.draw import Style
+from kpipe.structures.style import Style
 
 
 class Pose(NamedTuple):

@@ -18,13 +18,14 @@ Rng = np.random.Generator
 def misframed_transform(
     points: NDArray[np.floating], roll: float, stage: Stage, rng: Rng
 ) -> NDArray[np.float64]:
-    """Beside a face, far too large or small for it, or far from upright: not a face for the face
-    score, which so tells where and how a face lies.
+    """A crop beside a face, far too large or small for it, or far from upright.
+
+    The face score learns it as a negative, and so depends on where and how a face lies.
 
     Args:
         points: (68, 2) of the face.
         roll: of the head, degrees.
-        look: whose crop.
+        stage: whose crop.
         rng: draws.
     """
     box = landmark_box(points)
@@ -57,8 +58,8 @@ def elastic_warp(
     size: int,
     rng: Rng,
 ) -> tuple[Gray, NDArray[np.float32]]:
-    """A crop whose face is nobody's: every feature a little moved, stretched and turned, smoothly
-    (elastic deformations: Simard et al., ICDAR 2003).
+    """A crop that is distorted smoothly: each part of the face is moved, stretched and turned a
+    little (elastic deformations: Simard et al., ICDAR 2003).
 
     Args:
         gray: picture (h, w).
@@ -68,22 +69,23 @@ def elastic_warp(
         rng: draws.
 
     Returns:
-        The crop (size, size), and the points in it (68, 2); unbent, where the bend would fold it.
+        The crop (size, size), and the points in it (68, 2). A distortion that would fold the crop
+        over itself is left out.
     """
     strength = rng.uniform(0, BEND) * size
     knots = rng.normal(0, strength, (BEND_KNOTS, BEND_KNOTS, 2)).astype(np.float32)
     stretch = rng.normal(0, STRETCH, (2, 2))
     middle = (size - 1) / 2
-    # Where each pixel of the crop is taken from, in pixels of the unbent crop.
+    # The source of each pixel of the crop, in pixels of the undistorted crop.
     across = np.arange(size, dtype=np.float32) - middle
     offset = cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC)
     offset[..., 0] += stretch[0, 0] * across + stretch[0, 1] * across[:, None]
     offset[..., 1] += stretch[1, 0] * across + stretch[1, 1] * across[:, None]
-    there = offset + middle
-    there[..., 0] += across
-    there[..., 1] += across[:, None]
+    origin = offset + middle
+    origin[..., 0] += across
+    origin[..., 1] += across[:, None]
 
-    empty = np.zeros(0, np.float32)  # OpenCV's second map, of which there is none
+    empty = np.zeros(0, np.float32)  # OpenCV's second map, which is not used
     whole = gray
     shrink = max(int(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6)), 1)
     if shrink > 1:
@@ -92,30 +94,31 @@ def elastic_warp(
         gray = _as_gray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
     inverse = invert(matrix)
     inverse[:, 2] -= (shrink - 1) / 2
-    source = np.asarray(cv2.transform(there, inverse / shrink), np.float32)
+    source = np.asarray(cv2.transform(origin, inverse / shrink), np.float32)
     crop = cv2.remap(gray, source, empty, cv2.INTER_LINEAR)
 
-    # A point moves to where it is taken from: the offset is inverted by going there and looking.
+    # The offset is inverted by iteration: the point that is taken from `straight` is wanted.
     straight = transform(matrix, points)
     moved = straight
     for _ in range(6):
         at = np.clip(moved, 0, size - 1)[None]
         before, moved = moved, straight - cv2.remap(offset, at, empty, cv2.INTER_LINEAR)[0]
     if np.abs(moved - before).max() > FOLDED * size:
-        # A crop folded over itself, one in some hundreds: there is no one place to go.
+        # The crop is folded over itself, one in some hundreds: the inverse is not unique.
         return warp(whole, matrix, size), straight
     return _as_gray(crop), np.asarray(moved, np.float32)
 
 
 BEND, BEND_KNOTS = 0.035, 5
-"""Most spread of the displacement of a crop's parts, in sides of it, drawn for so many by so many
-places and smooth between them."""
+"""Greatest spread of the displacement of a crop's parts [sides of the crop], and the number of
+knots along each axis that it is drawn for; it is smooth between them."""
 
 STRETCH = 0.05
 """Spread of the shares by which a crop is stretched and slanted."""
 
 FOLDED = 0.003
-"""Sides of a crop that a point may still move by when it should have come to rest."""
+"""Movement of a point in the last iteration [sides of the crop] from which on the crop counts as
+folded."""
 
 
 def degrade(crop: Gray, texture: Gray, rng: Rng) -> Gray:

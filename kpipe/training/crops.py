@@ -3,70 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from kpipe.measures.pose import head_pose
 from kpipe.networks.stages import REFINED, Stage, jitter
 from kpipe.preprocessing.affine import crop_transform, transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.detections import Detections
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade, elastic_warp, misframed_transform
+from kpipe.training.data import LabelledFace, NegativePhoto
 
 Gray = NDArray[np.uint8]
-
-
-RELABELLED = "relabelled"
-"""The label set of faces that `kpipe.training.relabel` has labelled anew, in 300-W's scheme."""
-
-
-@dataclass(frozen=True)
-class LabelledFace:
-    """A face in memory.
-
-    Attributes:
-        gray: picture (h, w).
-        points: (68, 2).
-        source: whose labels they are.
-        hard_negatives: where the detector sees other faces, of which there are none.
-    """
-
-    gray: Gray
-    points: NDArray[np.float32]
-    source: str
-    hard_negatives: Detections = field(default_factory=Detections.empty)
-
-    @cached_property
-    def roll(self) -> float:
-        """Degrees, from the points."""
-        return head_pose(self.points).roll
-
-
-@dataclass(frozen=True)
-class NegativePhoto:
-    """A photograph without faces and where the detector sees some all the same."""
-
-    gray: Gray
-    hard_negatives: Detections
 
 
 class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     """Endless random crops, addressed by their number.
 
-    Crop i is drawn by a generator seeded with (seed, i), so a run that resumes at step k sees what
-    an uninterrupted one would have seen.
+    Crop i is drawn by a generator seeded with (seed, i), so a run that resumes at step k gets the
+    same crops as an uninterrupted one.
 
     Args:
-        look: what the crops are to show.
+        stage: whose crops.
         faces: the labelled faces, by label set.
-        shares: how often each label set is drawn.
-        empty: photographs without faces; with the misframed faces they make up `negative_share`.
-        length: how many crops the run will ask for.
+        shares: relative frequency of each label set.
+        negatives: photographs without faces; they and misframed faces make up `negative_share`.
+        length: number of crops of the run.
         seed: of the run.
         offsets: of label sets whose labels lie to one side, see `mirrored`.
     """
@@ -76,7 +40,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         stage: Stage,
         faces: dict[str, list[LabelledFace]],
         shares: dict[str, float],
-        empty: Sequence[NegativePhoto],
+        negatives: Sequence[NegativePhoto],
         negative_share: float,
         length: int,
         seed: int,
@@ -88,7 +52,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
         self.faces = faces
         weights = np.array([shares[source] for source in self.sources])
         self.weights = weights / weights.sum()
-        self.empty = empty
+        self.negatives = negatives
         self.negative_share = negative_share
         self.length = length
         self.seed = seed
@@ -121,8 +85,8 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     def _texture(self, rng: np.random.Generator) -> Gray:
         """A random square of a random photograph."""
-        if self.empty and rng.random() < 0.7:
-            gray = self.empty[int(rng.integers(len(self.empty)))].gray
+        if self.negatives and rng.random() < 0.7:
+            gray = self.negatives[int(rng.integers(len(self.negatives)))].gray
         else:
             gray = self._any_face(int(rng.integers(len(self.sources))), rng).gray
         return self._cut(gray, self._transform(_random_box(gray, rng), rng.uniform(-180, 180)))
@@ -136,17 +100,19 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     def _negative(self, face: LabelledFace, rng: np.random.Generator) -> Gray:
         kind = rng.random()
         if kind < 0.25 and len(face.hard_negatives.boxes):
-            return self._mistake(face.gray, face.hard_negatives, rng)
-        if kind < 0.5 or not self.empty:
+            return self._hard_negative(face.gray, face.hard_negatives, rng)
+        if kind < 0.5 or not self.negatives:
             matrix = misframed_transform(face.points, face.roll, self.stage, rng)
             return self._cut(face.gray, matrix)
-        photo = self.empty[int(rng.integers(len(self.empty)))]
+        photo = self.negatives[int(rng.integers(len(self.negatives)))]
         if len(photo.hard_negatives.boxes) and rng.random() < 0.75:
-            return self._mistake(photo.gray, photo.hard_negatives, rng)
+            return self._hard_negative(photo.gray, photo.hard_negatives, rng)
         matrix = self._transform(_random_box(photo.gray, rng), rng.normal(0, self.stage.roll))
         return self._cut(photo.gray, matrix)
 
-    def _mistake(self, gray: Gray, hard_negatives: Detections, rng: np.random.Generator) -> Gray:
+    def _hard_negative(
+        self, gray: Gray, hard_negatives: Detections, rng: np.random.Generator
+    ) -> Gray:
         chosen = int(rng.integers(len(hard_negatives.boxes)))
         box = jitter(hard_negatives.boxes[chosen], REFINED, rng)
         roll = float(hard_negatives.rolls[chosen]) + rng.normal(0, self.stage.roll)
@@ -170,7 +136,7 @@ def mirrored(points: NDArray[np.float32], size: int, offset: float) -> NDArray[n
 
 
 BENT = 0.6
-"""Share of the faces that are elastic_warp."""
+"""Share of the faces that `elastic_warp` distorts."""
 
 
 def _random_box(gray: Gray, rng: np.random.Generator) -> NDArray[np.float64]:

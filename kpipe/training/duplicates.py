@@ -1,7 +1,7 @@
 """Photographs that are in two data sets under different names.
 
 300-W's parts were gathered from the web one by one, and a few faces of its training set are in its
-test sets too. Trained on, they would flatter every figure measured there.
+test sets too. Training on them would make every figure on those sets too good.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kpipe.preprocessing.affine import crop_transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import warp
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace
 
 SIDE = 24
 """Side of the picture of a face that is compared, pixels."""
@@ -26,7 +26,7 @@ SAME = 0.96
 def without_duplicates(
     faces: Sequence[LabelledFace], others: Sequence[LabelledFace]
 ) -> list[LabelledFace]:
-    """The faces of which no other is a copy, a few pixels or a change of size aside."""
+    """The faces that have no copy among others; copies may differ by a few pixels or in size."""
     if not faces or not others:
         return list(faces)
     alike = _signatures(faces) @ _signatures(others).T

@@ -1,10 +1,8 @@
-"""From a trained network to the ONNX file that the predictor runs."""
+"""From the run of a landmark network or the face classifier to an ONNX file."""
 
 from __future__ import annotations
 
 import copy
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +14,22 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kpipe.networks.stages import Stage
+from kpipe.datasets import read_samples
+from kpipe.errors import TrainingError
+from kpipe.networks.stages import STAGES, Stage
 from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade
-from kpipe.training.crops import LabelledFace
+from kpipe.training.data import LabelledFace, load_faces
+from kpipe.training.landmarks import load_run, mean_network
 from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
 from kpipe.training.quantize import quantized
+from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
 
 DRAWS = 8
-"""Times each face is framed for the calibration."""
+"""Random framings of each face for the calibration."""
 
 RESAMPLES = 200
 """Times the faces are drawn anew to see how much the calibration depends on them."""
@@ -37,23 +39,24 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a network cannot know of itself, measured on faces it never saw.
+    """Corrections of sigma and of points, measured on faces that were held out from training.
 
-    Labels of a set may all lie a little to one side of where mirror images have them. Mirroring
-    turns such an offset round, so that a network that learns from mirrored faces may miss it
-    (`kpipe.training.crops.mirrored`); along y, where nothing is mirrored, it does not.
+    The labels of a set may all lie a little to one side of the points in the pictures. Mirroring
+    turns this offset round, so a network that learns from mirrored faces may miss it
+    (`kpipe.training.crops.mirrored`). Along y, which is not mirrored, it does not.
 
     Attributes:
-        factor: sigma over what the network says.
+        factor: sigma over the sigma that the network predicts.
         bound50, bound90: a point's error is below this many sigma in 50 and 90 % of cases.
-        offset: from where the network sees the points to where their labels are, along x, crop
-            pixels.
+        offset: mean distance along x from the predicted points to their labels, crop pixels.
+        faces: number of faces it was measured on; 0 for values that suit most networks.
     """
 
     factor: float = 1.0
     bound50: float = 0.85
     bound90: float = 1.9
     offset: float = 0.0
+    faces: int = 0
 
 
 @torch.no_grad()
@@ -72,14 +75,14 @@ def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFa
             crops = [degrade(crop, crops[k - 1], rng) for k, crop in enumerate(crops)]
         for start in range(0, len(faces), BATCH):
             part = slice(start, start + BATCH)
-            prediction = network(torch.from_numpy(np.stack(crops[part])[:, None]).float())
+            prediction, _ = network(torch.from_numpy(np.stack(crops[part])[:, None]).float())
             errors.append(np.stack(points[part]) - prediction.points.numpy())
             sigmas.append(prediction.log_sigma.exp().numpy())
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)
     offset = _certain_mean(error[..., 0].reshape(DRAWS, len(faces), -1).mean(axis=(0, 2)))
     distance = np.linalg.norm(error - (offset, 0), axis=2).reshape(DRAWS, len(faces), -1)
     factor, bound50, bound90 = _cautious(distance, sigma.reshape(distance.shape))
-    return Calibration(factor, bound50 / factor, bound90 / factor, offset)
+    return Calibration(factor, bound50 / factor, bound90 / factor, offset, len(faces))
 
 
 def _cautious(distance: NDArray[np.floating], sigma: NDArray[np.floating]) -> tuple[float, ...]:
@@ -123,6 +126,45 @@ def sample_crops(
     return np.stack(crops)
 
 
+def export_runs(
+    runs: Sequence[Path], data: Sequence[Path], path: Path, int8: bool
+) -> Calibration | None:
+    """Writes the network of a run, or the mean network of several, as an ONNX file.
+
+    Args:
+        runs: their folders.
+        data: labelled faces. Sigma is calibrated on those of the first label set that no run was
+            trained on; the ranges of 8-bit integers are set on the others.
+        path: of the file.
+        int8: whether convolutions run in 8-bit integers.
+
+    Returns:
+        The calibration; None for the face classifier, which has no landmarks.
+
+    Raises:
+        TrainingError: the runs cannot be read or do not go together, or `int8` has no face to set
+            ranges by.
+        DatasetError: the data cannot be used.
+        WriteError: the file cannot be written.
+    """
+    loaded = [load_run(run) for run in runs]
+    settings = [each for _, each in loaded]
+    if any(other["stage"] != settings[0]["stage"] for other in settings):
+        raise TrainingError("these are runs of different stages: export each by itself")
+    stage = STAGES[settings[0]["stage"]]
+    network = mean_network([network for network, _ in loaded])
+    source = network.sources[0]
+    samples = [s for part in data for s in read_samples(part) if s.source == source]
+    # The part that every run held out: the same groups are in it whatever its size.
+    split = load_faces(samples, min(each["validation"] for each in settings))
+    if int8 and not split.training:
+        raise TrainingError(f"--data has none of the faces ({source}) that the run was trained on")
+    calibration = calibrate(network, stage, split.validation) if stage.points else None
+    crops = sample_crops(stage, split.training) if int8 else None
+    export(network, stage, path, calibration or Calibration(), {"kpipe.run": f"{settings}"}, crops)
+    return calibration
+
+
 class _Exported(nn.Module):
     """The network as `LandmarkNetwork.landmarks` computes it, for crops of one size and with as
     few operations as possible: at 1 ms a face each of them counts.
@@ -154,7 +196,7 @@ class _Exported(nn.Module):
 
 
 class _FaceScore(nn.Module):
-    """The part of the network that says whether there is a face."""
+    """The part of the network that scores crops as faces."""
 
     def __init__(self, network: LandmarkNetwork) -> None:
         super().__init__()
@@ -177,20 +219,20 @@ def export(
 
     Inputs `crops` (n, 1, side, side) uint8 and `least`, a probability; outputs `face` (n,),
     probabilities, and of the m crops that are at least as probable `points` (m, 68, 2) and `sigma`
-    (m, 68), crop pixels. Of a look without points `crops` and `face` alone. How crops are cut and
-    the bounds of sigma are in its metadata.
+    (m, 68), crop pixels. The face classifier has `crops` and `face` alone. The metadata hold the
+    size and margin of crops and the bounds of sigma.
 
     Args:
         network: trained.
-        look: what its crops show.
+        stage: what its crops show.
         path: of the file.
         calibration: of points and sigma.
         notes: further metadata.
-        crops: (n, side, side) uint8, to quantise for: convolutions then run in 8-bit integers.
+        crops: (n, side, side) uint8, to quantize for: convolutions then run in 8-bit integers.
             Without them all stays float.
 
     Raises:
-        ImageError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     # torch's exporter folds batch normalisation into the very weights of the module it is given.
     network = copy.deepcopy(network).cpu().eval()
@@ -202,20 +244,8 @@ def export(
         module = _Exported(network, stage.crop_size, calibration)
         inputs["least"] = torch.zeros(())
         axes = {"points": {0: "m"}, "sigma": {0: "m"}, **axes}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            input_names=list(inputs),
-            output_names=[name for name in axes if name not in inputs],
-            dynamic_axes=axes,
-            opset_version=17,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
+    outputs = [name for name in axes if name not in inputs]
+    model = onnx_model(module, inputs, outputs, axes)
     _flush_denormals(model)
     metadata = {
         "kpipe.scheme": IBUG68.name,

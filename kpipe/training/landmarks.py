@@ -1,48 +1,46 @@
-"""Training: from labelled faces to a checkpoint, on whatever device there is."""
+"""Training of the landmark networks and the face classifier: settings, losses, validation."""
 
 from __future__ import annotations
 
 import copy
-import csv
-import json
-import math
-import os
-import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from kpipe.datasets import DatasetError, Sample, held_out
-from kpipe.errors import ImageError, TrainingError
-from kpipe.media.images import read_image
-from kpipe.networks.stages import OLD_NAMES, STAGES, Stage
-from kpipe.pipeline import Pipeline
+from kpipe.errors import TrainingError
+from kpipe.networks.stages import STAGES, Stage
 from kpipe.preprocessing.affine import transform
-from kpipe.preprocessing.boxes import landmark_box
-from kpipe.preprocessing.crops import to_gray, warp
-from kpipe.structures.detections import Detections, Detector
+from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
-from kpipe.training.crops import RELABELLED, CropStream, LabelledFace, NegativePhoto
+from kpipe.training.crops import CropStream
+from kpipe.training.data import RELABELLED, FaceSplit, LabelledFace, NegativePhoto
+from kpipe.training.loop import (
+    Figures,
+    Processes,
+    Recipe,
+    Run,
+    averaged_weights,
+    load_batches,
+    mean_of,
+    read_checkpoint,
+    train_steps,
+    warm_up_cosine,
+)
 from kpipe.training.loss import LossWeights, landmark_losses
 from kpipe.training.network import SIZES, LandmarkNetwork
-from kpipe.training.plots import draw_curves
-from kpipe.utils.opencv import cv2
-
-EMPTY_VALIDATION = 0.33
-"""Share of the photographs without faces that is kept out of training."""
-
+from kpipe.training.plots import with_curves
 
 WARM_UP = 1000
 """Steps until the learning rate is at its peak, but at most a tenth of the run."""
+
+CLIP = 10.0
+"""L2 norm that the gradient is cut to."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,14 @@ class TrainSettings:
     """All that decides what a run learns.
 
     Attributes:
-        look: a key of `STAGES`: what the network's crops show.
+        stage: a key of `STAGES`: what the network's crops show.
         size: a key of `SIZES`.
-        steps: optimiser steps.
+        steps: optimizer steps.
         batch: crops a step and process.
         learning_rate: of AdamW at its peak; linear warm-up, then a cosine to zero.
         weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, which is what is kept.
-        shares: how often each label set is drawn.
+        ema_decay: of the moving average of the weights. The average is what a run results in.
+        shares: relative frequency of each label set.
         label_weights: weight of each label set's losses.
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.
@@ -87,112 +85,49 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class FaceSplit:
-    """Faces in memory, to train on and to choose settings by."""
+class LabelSets:
+    """The faces of a run by label set, those that it exports first.
 
-    training: list[LabelledFace]
+    Attributes:
+        faces: to train on.
+        validation: of the first label set.
+    """
+
+    faces: dict[str, list[LabelledFace]]
     validation: list[LabelledFace]
 
+    @classmethod
+    def of(cls, split: FaceSplit) -> LabelSets:
+        """Raises TrainingError if there is no face to learn from."""
+        faces: dict[str, list[LabelledFace]] = {}
+        for face in split.training:
+            faces.setdefault(face.source, []).append(face)
+        if not faces:
+            raise TrainingError("no face to train on: all were held out for validation")
+        ordered = sorted(faces, key=lambda source: (source != "300w", source))
+        if ordered == [RELABELLED]:
+            raise TrainingError("no face with labels of its own scheme to train on")
+        result = cls({source: faces[source] for source in ordered}, [])
+        first = result.schemes[0]
+        result.validation.extend(face for face in split.validation if face.source == first)
+        return result
 
-def load_faces(
-    samples: Iterable[Sample],
-    validation: float,
-    on_bad: Callable[[DatasetError], None] | None = None,
-) -> FaceSplit:
-    """The faces of some samples, read into memory as gray pictures.
-
-    Args:
-        samples: labelled faces on disk.
-        validation: share of their groups to be kept out of training.
-        on_bad: called with each face that cannot be used, which is then left out.
-
-    Raises:
-        DatasetError: without `on_bad`, the first unusable face.
-    """
-    split = FaceSplit([], [])
-    for sample in samples:
-        part = split.validation if held_out(sample.group, validation) else split.training
-        try:
-            part.append(LabelledFace(sample.read(), sample.points, sample.source))
-        except DatasetError as error:
-            if on_bad is None:
-                raise
-            on_bad(error)
-    return split
-
-
-def with_hard_negatives(
-    faces: Iterable[LabelledFace], detector: Detector, pipeline: Pipeline
-) -> list[LabelledFace]:
-    """The faces, each with what a detector wrongly takes for faces around it.
-
-    Args:
-        faces: labelled faces; the photographs may show others, which nobody has labelled.
-        detector: whose mistakes to note.
-        pipeline: what its first look takes for a face is none of them.
-    """
-    noted = []
-    for face in faces:
-        found = detector(face.gray)
-        box = landmark_box(face.points)
-        away = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2
-        far = np.abs(away).max(axis=1) > BESIDE * (box[2] - box[0])
-        others = found[far][:NOTED]
-        none = pipeline.coarse_landmarks(face.gray, others).scores < 0.5
-        noted.append(replace(face, hard_negatives=others[none]))
-    return noted
-
-
-NOTED = 8
-"""Mistakes of the detector, the most probable ones, that are kept of one photograph of a face."""
-
-
-BESIDE = 0.8
-"""From so many sides of a face's box on, a candidate is not that face."""
-
-
-def load_empty(
-    folder: Path,
-    detector: Detector | None,
-    validation: float = EMPTY_VALIDATION,
-    on_bad: Callable[[DatasetError], None] | None = None,
-) -> tuple[list[NegativePhoto], list[NegativePhoto]]:
-    """Photographs without faces and where a detector errs on them.
-
-    Returns:
-        Those to train on, and those kept out to measure the face score on.
-
-    Raises:
-        DatasetError: the folder has none; or, without `on_bad`, one that cannot be read.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder")
-    parts: tuple[list[NegativePhoto], list[NegativePhoto]] = ([], [])
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        try:
-            gray = to_gray(read_image(path))
-        except ImageError as error:
-            if on_bad is None:
-                raise DatasetError(str(error)) from None
-            on_bad(DatasetError(str(error)))
-            continue
-        photo = NegativePhoto(gray, detector(gray) if detector is not None else Detections.empty())
-        parts[held_out(path.name, validation)].append(photo)
-    if not any(parts):
-        raise DatasetError(f"{folder}: no picture in it")
-    return parts
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Label sets with a scheme, and so with heatmaps, of their own."""
+        return tuple(source for source in self.faces if source != RELABELLED)
 
 
 def train(
     settings: TrainSettings,
     split: FaceSplit,
-    empty: Sequence[NegativePhoto],
+    negatives: Sequence[NegativePhoto],
     folder: Path,
     *,
     start: LandmarkNetwork | None = None,
     workers: int = 2,
     checkpoint_every: int = 500,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_step: Callable[[int, Figures], None] | None = None,
 ) -> LandmarkNetwork:
     """Trains, or goes on where the checkpoint in `folder` stands.
 
@@ -202,132 +137,95 @@ def train(
     Args:
         settings: of the run; a checkpoint of other settings is refused.
         split: the faces.
-        empty: photographs without faces.
+        negatives: photographs without faces.
         folder: gets `checkpoint.pt`, `settings.json`, `log.csv` and `curves.png`.
         start: a network whose weights to begin with, where they fit.
         workers: processes that make crops.
         checkpoint_every: steps between checkpoints and validations.
-        on_step: called with the step's number and the figures of it.
+        on_step: called with the step's number and its figures.
 
     Returns:
         The averaged network.
 
     Raises:
-        TrainingError: the folder holds a run of other settings or data, or there is no face to
-            learn from.
+        TrainingError: the folder holds a run of other settings or data, there is no face to learn
+            from, or the loss is no longer finite.
     """
-    faces: dict[str, list[LabelledFace]] = {}
-    for face in split.training:
-        faces.setdefault(face.source, []).append(face)
-    if not faces:
-        raise TrainingError("no face to train on: all were held out for validation")
-    # The first is the one that is exported.
-    sources = tuple(sorted(faces, key=lambda source: (source != "300w", source)))
-    schemes = tuple(source for source in sources if source != RELABELLED)
-    if not schemes:
-        raise TrainingError("no face with labels of its own scheme to train on")
-    validation = [face for face in split.validation if face.source == schemes[0]]
-
+    sets = LabelSets.of(split)
     torch.manual_seed(settings.seed)
-    together = Workers.join()
-    device = together.device
-    stage = STAGES[settings.stage]
-    network = LandmarkNetwork(SIZES[settings.size], schemes).to(device)
+    processes = Processes.join()
+    network = LandmarkNetwork(SIZES[settings.size], sets.schemes).to(processes.device)
     if start is not None:
         _begin_with(network, start)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         _weight_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
     )
-    average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    recorded = _recorded(settings, sets, processes.count)
+    writes = processes.rank == 0
+    run = Run(network, optimizer, settings.ema_decay, recorded, folder, writes)
+    recipe = Recipe(settings.steps, _schedule(settings), CLIP, checkpoint_every)
+    weights = {source: settings.label_weights.get(source, 1.0) for source in sets.faces}
+    stream = _crop_stream(settings, sets, negatives, processes.count)
+    return train_steps(
+        run,
+        recipe,
+        processes.replicate(Objective(network, weights, settings.loss)),
+        load_batches(stream, settings.batch, run.step, workers, processes),
+        _report(run, recipe, STAGES[settings.stage], sets),
+        with_curves(recipe, folder, on_step),
+        sources=list(sets.schemes),
+    )
 
-    folder.mkdir(parents=True, exist_ok=True)
-    recorded = json.loads(json.dumps(asdict(settings)))
+
+def _recorded(settings: TrainSettings, sets: LabelSets, processes: int) -> dict[str, Any]:
+    """All that decides what the run learns, for its checkpoint."""
+    recorded = asdict(settings)
     for name in ("shares", "label_weights"):
-        recorded[name] = {s: recorded[name][s] for s in sources if s in recorded[name]}
-    recorded["data"] = {source: len(faces[source]) for source in sources}
-    recorded["processes"] = together.count
-    done = 0
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = _load(checkpoint)
-        if state["settings"] != recorded:
-            raise TrainingError(f"{folder}: a run of other settings or data; name another folder")
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        done = state["step"]
-    if together.rank == 0:
-        (folder / "settings.json").write_text(json.dumps(recorded, indent=2) + "\n")
+        recorded[name] = {s: recorded[name][s] for s in sets.faces if s in recorded[name]}
+    recorded["data"] = {source: len(faces) for source, faces in sets.faces.items()}
+    recorded["processes"] = processes
+    return recorded
 
-    shares = {source: settings.shares.get(source, 1.0) for source in sources}
-    stream = CropStream(
-        stage,
-        faces,
-        shares,
-        empty,
+
+def _schedule(settings: TrainSettings) -> Callable[[int], dict[str, float]]:
+    warm_up = min(WARM_UP / settings.steps, 0.1)
+
+    def schedule(step: int) -> dict[str, float]:
+        return {"lr": settings.learning_rate * warm_up_cosine(step / settings.steps, warm_up)}
+
+    return schedule
+
+
+def _crop_stream(
+    settings: TrainSettings, sets: LabelSets, negatives: Sequence[NegativePhoto], processes: int
+) -> CropStream:
+    return CropStream(
+        STAGES[settings.stage],
+        sets.faces,
+        {source: settings.shares.get(source, 1.0) for source in sets.faces},
+        negatives,
         settings.negative_share,
-        settings.steps * settings.batch * together.count,
+        settings.steps * settings.batch * processes,
         settings.seed,
-        dict.fromkeys((schemes[0], RELABELLED), settings.label_offset),
+        dict.fromkeys((sets.schemes[0], RELABELLED), settings.label_offset),
     )
-    loader = DataLoader(
-        stream,
-        batch_size=settings.batch,
-        sampler=range(
-            done * settings.batch * together.count + together.rank, len(stream), together.count
-        ),
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
-        worker_init_fn=one_thread,
-        # A plain fork would inherit OpenCV's thread pool in a state that never wakes.
-        multiprocessing_context="forkserver" if workers else None,
-    )
-    label_sets = {source: settings.label_weights.get(source, 1.0) for source in sources}
-    objective = together.replicate(Objective(network, label_sets, settings.loss))
-    objective.train()
-    recent: list[dict[str, float]] = []
-    columns = ["loss", "face"]
-    columns += [f"{part}_{s}" for s in sources for part in PARTS]
-    for step, batch in enumerate(loader, done + 1):
-        warm_up = min(WARM_UP / settings.steps, 0.1)
-        rate = settings.learning_rate * schedule(step / settings.steps, warm_up)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss, parts = objective(*(part.to(device, non_blocking=True) for part in batch))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-        optimiser.step()
-        averaged.update_parameters(network)
-        if together.rank:
-            continue
-        figures = {name: float(value) for name, value in parts.items()}
-        recent.append(figures)
-        if step % checkpoint_every == 0 or step == settings.steps:
-            row = {name: _mean(f[name] for f in recent if name in f) for name in columns}
-            recent.clear()
-            if validation:
-                row["validation_nme"] = validation_nme(
-                    _network_of(averaged), stage, validation, device
-                )
-            _log(folder / "log.csv", {"step": step, "learning_rate": rate, **row})
-            state = {
-                "step": step,
-                "settings": recorded,
-                "sources": list(schemes),
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-            draw_curves(folder / "log.csv", folder / "curves.png")
-            figures |= row
-        if on_step is not None:
-            on_step(step, figures)
-    return _network_of(averaged).eval()
+
+
+def _report(
+    run: Run[LandmarkNetwork], recipe: Recipe, stage: Stage, sets: LabelSets
+) -> Callable[[int, Sequence[Figures]], Figures]:
+    """Makes the rows of the log: rate, means of the losses, NME of the averaged network."""
+    parts = [f"{part}_{source}" for source in sets.faces for part in PARTS]
+
+    def report(step: int, recent: Sequence[Figures]) -> Figures:
+        row = {"learning_rate": float(recipe.schedule(step)["lr"])}
+        row |= {name: mean_of(recent, name) for name in ("loss", "face", *parts)}
+        if sets.validation:
+            row["validation_nme"] = validation_nme(run.result, stage, sets.validation)
+        return row
+
+    return report
 
 
 def _begin_with(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
@@ -343,31 +241,21 @@ def _begin_with(network: LandmarkNetwork, start: LandmarkNetwork) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
-def _network_of(averaged: AveragedModel) -> LandmarkNetwork:
-    network = averaged.module
-    assert isinstance(network, LandmarkNetwork)
-    return network
-
-
 def load_run(folder: Path) -> tuple[LandmarkNetwork, dict[str, Any]]:
     """The averaged network of a run and the run's settings.
 
     Raises:
         TrainingError: there is no usable checkpoint.
     """
-    state = _load(folder / "checkpoint.pt")
-    if "size" not in state.get("settings", {}):
-        raise TrainingError(
-            f"{folder}: a run of another kind; one of kaggle15 has its network.onnx"
-        )
-    if state["settings"].get("stage") not in STAGES:
+    state = read_checkpoint(folder)
+    settings = state.get("settings", {})
+    if "size" not in settings:
+        raise TrainingError(f"{folder}: a run of another kind, not of a landmark network")
+    if settings.get("stage") not in STAGES:
         raise TrainingError(f"{folder}: of a version that knew no stages: train anew")
-    network = LandmarkNetwork(SIZES[state["settings"]["size"]], tuple(state["sources"]))
-    prefix = "module."
-    network.load_state_dict(
-        {k[len(prefix) :]: v for k, v in state["averaged"].items() if k.startswith(prefix)}
-    )
-    return network.eval(), state["settings"]
+    network = LandmarkNetwork(SIZES[settings["size"]], tuple(state["sources"]))
+    network.load_state_dict(averaged_weights(state))
+    return network.eval(), settings
 
 
 def mean_network(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
@@ -401,38 +289,15 @@ def mean_network(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
     return mean.eval()
 
 
-def _load(checkpoint: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrainingError(f"{checkpoint}: no such file; is this the folder of a run?") from None
-    except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TrainingError(f"{checkpoint}: not a checkpoint of kpipe train ({reason})") from None
-    # Runs of version 0.1 called their stage a look.
-    settings = state.get("settings", {})
-    if "look" in settings:
-        settings["stage"] = OLD_NAMES.get(settings.pop("look"))
-    return state
-
-
-def schedule(progress: float, warm_up: float) -> float:
-    """Share of the peak learning rate after a share of the run: linear warm-up, then a cosine."""
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min((progress - warm_up) / (1 - warm_up), 1.0)))
-
-
 @torch.no_grad()
-def validation_nme(
-    network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace], device: torch.device
-) -> float:
-    """NME in percent over faces framed as the look frames them, the same way every time."""
+def validation_nme(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace]) -> float:
+    """NME [percent] over faces that are framed as the stage frames them, the same in every run."""
+    device = next(network.parameters()).device
     crops, points, scales = validation_crops(stage, faces)
     network.eval()
     predicted = torch.cat(
         [
-            network(torch.from_numpy(part).to(device)).points.cpu()
+            network(torch.from_numpy(part).to(device))[0].points.cpu()
             for part in np.array_split(crops, max(len(crops) // 64, 1))
         ]
     ).numpy()
@@ -457,7 +322,7 @@ def validation_crops(
 
 
 class Objective(nn.Module):
-    """What a run minimises: the network with its losses, one module, so that it can be replicated.
+    """The network with its losses, in one module so that `Processes` can replicate it.
 
     Args:
         network: to train.
@@ -506,63 +371,8 @@ PARTS = ("coordinates", "heatmap", "error")
 """Of the loss of the points, as `landmark_losses` returns them."""
 
 
-@dataclass(frozen=True)
-class Workers:
-    """The processes of a run that torchrun started, or this one alone.
-
-    Attributes:
-        rank: of this process.
-        count: of processes.
-        device: of this process.
-    """
-
-    rank: int
-    count: int
-    device: torch.device
-
-    @classmethod
-    def join(cls) -> Workers:
-        """Meets the other processes, if there are any: each takes a GPU, or its share of CPU."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        gpu = torch.cuda.is_available()
-        device = torch.device("cuda", local) if gpu else torch.device("cpu")
-        if gpu:
-            torch.cuda.set_device(device)
-        if count == 1:
-            return cls(0, 1, device)
-        if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if gpu else "gloo")
-        return cls(distributed.get_rank(), count, device)
-
-    def replicate(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over the processes."""
-        if self.count == 1:
-            return module
-        # A batch need not hold faces of every label set.
-        return DistributedDataParallel(module, find_unused_parameters=True)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean([*values] or [math.nan]))
-
-
-def one_thread(_: int) -> None:
-    """A worker's OpenCV keeps to its own process: its threads would fight with torch's."""
-    cv2.setNumThreads(1)
-
-
 def _weight_groups(network: LandmarkNetwork, decay: float) -> list[dict[str, object]]:
     """Biases and normalisation are not decayed."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _log(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(row)
-        writer.writerow(f"{value:.6g}" for value in row.values())

@@ -1,4 +1,4 @@
-"""What the network is punished for."""
+"""Training losses of the landmark networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kpipe.training.network import Landmarks
+from kpipe.training.network import LandmarkTensors
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class LossWeights:
 
 
 FACE_FIRST = LossWeights(coordinates=0.1, heatmap=0.03, error=0.0)
-"""For a network of which the face score alone is wanted: that there are points teaches it what a
-face is, but where they are need not be learned well."""
+"""For a network that is used for its face score alone. Landmarks help it to learn what a face is,
+but need not be accurate."""
 
 
-def landmark_losses(prediction: Landmarks, points: Tensor, side: int) -> tuple[Tensor, ...]:
+def landmark_losses(prediction: LandmarkTensors, points: Tensor, side: int) -> tuple[Tensor, ...]:
     """Losses of each face against its points (n, 68, 2), crop pixels.
 
     Returns:

@@ -38,8 +38,8 @@ STRIDE = 4
 """Crop pixels from one heatmap cell to the next."""
 
 
-class Landmarks(NamedTuple):
-    """The points of n faces.
+class LandmarkTensors(NamedTuple):
+    """Landmarks of n faces, before they leave torch.
 
     Attributes:
         points: (n, 68, 2), crop pixels.
@@ -51,15 +51,6 @@ class Landmarks(NamedTuple):
     points: Tensor
     log_sigma: Tensor
     log_heatmap: Tensor
-
-
-class Prediction(NamedTuple):
-    """What the network says of n crops: `Landmarks`, and the logit (n,) of being a face."""
-
-    points: Tensor
-    log_sigma: Tensor
-    log_heatmap: Tensor
-    face: Tensor
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -118,14 +109,19 @@ class LandmarkNetwork(nn.Module):
         self.error_bias = nn.Parameter(torch.zeros(points))
         self.face = nn.Sequential(nn.Linear(d, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def forward(self, crops: Tensor, source: str | None = None) -> Prediction:
-        """Args: crops (n, 1, side, side), gray levels 0-255; source: whose labels to predict."""
+    def forward(self, crops: Tensor, source: str | None = None) -> tuple[LandmarkTensors, Tensor]:
+        """The landmarks of n crops, and the logit (n,) of each being a face.
+
+        Args:
+            crops: (n, 1, side, side), gray levels 0-255.
+            source: label set to predict; None for the first.
+        """
         features, deepest = self.features(crops)
         landmarks = self.landmarks(features, source or self.sources[0])
-        return Prediction(*landmarks, self.face_logit(deepest))
+        return landmarks, self.face_logit(deepest)
 
-    def landmarks(self, features: Tensor, source: str) -> Landmarks:
-        """What the pyramid's features (n, c, h, w) say of the points, as one label set has them."""
+    def landmarks(self, features: Tensor, source: str) -> LandmarkTensors:
+        """The landmarks in the scheme of a label set, from the pyramid's features (n, c, h, w)."""
         maps = self.heatmaps[source](features)
         height, width = maps.shape[2:]
         log_heatmap = maps.flatten(2).contiguous().float().log_softmax(dim=2)
@@ -136,7 +132,7 @@ class LandmarkNetwork(nn.Module):
         # The error is only read off: it must not bend the features or the points.
         flat = features.detach().flatten(2).transpose(1, 2)
         gathered = weights.detach().to(flat.dtype) @ flat
-        return Landmarks(points, self.log_sigma(gathered), log_heatmap)
+        return LandmarkTensors(points, self.log_sigma(gathered), log_heatmap)
 
     def log_sigma(self, gathered: Tensor) -> Tensor:
         """(n, 68) from the pyramid's features (n, 68, c) under each point's distribution."""

@@ -1,11 +1,14 @@
-"""The course of a training run as a picture."""
+"""The log of a training run as a picture."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from kpipe.training.loop import LOG, Figures, Recipe
 
 AHEAD = ("loss", "validation_nme")
 """Columns with a panel of their own; the parts of the loss share the last one."""
@@ -13,11 +16,25 @@ AHEAD = ("loss", "validation_nme")
 NAMES = {"loss": "loss", "validation_nme": "NME on validation faces, %"}
 
 
+def with_curves(
+    recipe: Recipe, folder: Path, on_step: Callable[[int, Figures], None] | None
+) -> Callable[[int, Figures], None]:
+    """Draws `curves.png` after each step that adds a row to the log, then calls `on_step`."""
+
+    def after_step(step: int, figures: Figures) -> None:
+        if recipe.checks(step):
+            draw_curves(folder / LOG, folder / "curves.png")
+        if on_step is not None:
+            on_step(step, figures)
+
+    return after_step
+
+
 def draw_curves(log: Path, picture: Path) -> None:
     """Draws the columns of a run's `log.csv` over its steps.
 
     Args:
-        log: the table that `kpipe.training.landmarks` writes.
+        log: the table that `kpipe.training.loop` writes.
         picture: PNG to write.
     """
     with log.open(newline="") as file:

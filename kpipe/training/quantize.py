@@ -1,6 +1,6 @@
 """From a network's ONNX file to one that computes its convolutions in 8-bit integers.
 
-Static quantisation with scales for each output channel (Jacob et al., CVPR 2018). Weights keep to 7
+Static quantization with scales for each output channel (Jacob et al., CVPR 2018). Weights keep to 7
 bits: the sums of full 8-bit products overflow on processors without VNNI instructions.
 """
 
@@ -28,7 +28,7 @@ BATCH = 16
 
 
 class _Crops(CalibrationDataReader):  # type: ignore[misc]
-    """Batches of crops, and 0 for whatever else the model wants to know."""
+    """Batches of crops, and 0 for every other input of the model."""
 
     def __init__(self, crops: NDArray[np.uint8], inputs: Sequence[str]) -> None:
         self.batches = iter(np.array_split(crops[:, None], max(len(crops) // BATCH, 1)))
@@ -44,15 +44,15 @@ def quantized(
 ) -> onnx.ModelProto:
     """The model with convolutions in 8-bit integers.
 
-    Float stay what comes before the first convolution, this itself, and heatmaps (what goes into a
-    softmax) with all that is read off them.
+    The first convolution stays float with all nodes before it, and so does every softmax (the
+    heatmaps) with all nodes behind it.
 
     Args:
         model: metadata included.
-        crops: (n, side, side) uint8, as the network will meet them: they set the ranges.
-        levels: scale and zero of a network that turns gray levels into (level - zero) * scale, and
-            does nothing else before its first convolution: it then computes with the levels
-            themselves, nothing stays float before the heatmaps.
+        crops: (n, side, side) uint8, as the network gets them in use. They set the ranges.
+        levels: scale and zero, if all that the network does before its first convolution is
+            (gray level - zero) * scale. It then computes with the gray levels themselves, and
+            nothing before the heatmaps stays float.
     """
     with tempfile.TemporaryDirectory() as folder:
         whole, folded, small = (Path(folder, f"{name}.onnx") for name in ("a", "b", "c"))
@@ -70,7 +70,7 @@ def quantized(
             known[first.input[0]] = [{"scale": np.array(scale), "zero_point": np.array(zero)}]
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it advises the preparation that has just been done
+        root.setLevel(logging.ERROR)  # it advises quant_pre_process, which has just run
         try:
             quantize_static(
                 folded,
@@ -97,10 +97,10 @@ def quantized(
 
 
 def _start_with_levels(graph: onnx.GraphProto) -> None:
-    """Takes out what turns levels into floats and these into levels again.
+    """Removes the nodes that turn gray levels into floats and those into 8-bit integers.
 
     Raises:
-        ValueError: there is more before the first convolution.
+        ValueError: other nodes stand before the first convolution.
     """
     makers = {value: node for node in graph.node for value in node.output}
     first = next(node for node in graph.node if node.op_type == "Conv")

@@ -1,10 +1,10 @@
 """Labels of one scheme from labels of another, by a network that has learned both.
 
 A label set with habits of its own (the YouTube Faces labels lie about a pixel from 300-W's) cannot
-teach the points of another directly. A network with heatmaps for both can say where the other's
-points are in the same pictures: its own idea, as the mean of several views, moved by a share of how
-far the label is from what it would have expected in the label's scheme (pseudo-labels: Lee, 2013;
-as the mean over views: Radosavovic et al., CVPR 2018).
+teach the points of another directly. A network with heatmaps for both predicts the points of both
+schemes in the same pictures, as the mean over several views. The new label is its prediction in the
+other scheme, moved by a share of the distance from its prediction in the label's own scheme to the
+label (pseudo-labels: Lee, 2013; as the mean over views: Radosavovic et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from kpipe.networks.stages import Stage
 from kpipe.preprocessing.affine import invert, transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
-from kpipe.training.crops import RELABELLED, LabelledFace, mirrored
+from kpipe.training.crops import mirrored
+from kpipe.training.data import RELABELLED, LabelledFace
 from kpipe.training.network import LandmarkNetwork
 
 VIEWS = 4
-"""Framings of a face, each seen as it is and mirrored."""
+"""Framings of a face, each used as it is and mirrored."""
 
 TRUST = 0.3
-"""Share of a label's distance from what was expected of it that its point is moved by."""
+"""Share of the distance from the predicted to the given label that the new label is moved by."""
 
 GROSS = 0.08
-"""A face whose label is further from what was expected, as a share of the inter-ocular distance in
-the median over the points, is wrongly labelled: its label does not count."""
+"""A face whose points are farther than this from the predicted ones (median, inter-ocular
+distances) counts as wrongly labelled. Its new label is the prediction alone."""
 
 
 def relabelled(
@@ -43,8 +44,8 @@ def relabelled(
     Args:
         faces: with labels of any of the teacher's schemes; those of the first stay as they are,
             the others become the label set `RELABELLED`.
-        teacher: a network with heatmaps for each.
-        look: what its crops show.
+        teacher: a network with heatmaps for each of their schemes.
+        stage: what its crops show.
         offset: of the labels of the first scheme, see `kpipe.training.crops.mirrored`.
 
     Raises:
@@ -73,7 +74,7 @@ def _relabel(
 ) -> NDArray[np.float32]:
     matrices = [stage.random_transform(face.points, face.roll, rng) for _ in range(VIEWS)]
     crops = np.stack([warp(face.gray, matrix, stage.crop_size) for matrix in matrices])
-    points, expected = _seen(
+    points, expected = _predicted(
         crops, matrices, teacher, {teacher.sources[0]: offset, face.source: 0.0}
     )
     right, left = IBUG68.ocular
@@ -84,15 +85,16 @@ def _relabel(
 
 
 @torch.no_grad()
-def _seen(
+def _predicted(
     crops: NDArray[np.uint8],
     matrices: Sequence[NDArray[np.float64]],
     teacher: LandmarkNetwork,
     offsets: Mapping[str, float],
 ) -> list[NDArray[np.float32]]:
-    """Points (68, 2) in the picture, as each label set has them.
+    """Points (68, 2) in the picture in the scheme of each label set.
 
-    They are the mean over the crops, which the matrices cut out of it, and their mirror images.
+    They are the mean over the crops, which the matrices cut out of the picture, and over their
+    mirror images.
     """
     both = np.concatenate([crops, crops[:, :, ::-1]])[:, None].astype(np.float32)
     features, _ = teacher.features(torch.from_numpy(both))

@@ -421,7 +421,7 @@ def test_groups_of_equally_many() -> None:
 
 def test_causes_tell_an_open_mouth(pipeline: Pipeline, made: MadeSet) -> None:
     ours = Derived(pipeline)
-    shut, wide = ours.see(made.test.pictures[0]), ours.see(made.test.pictures[0])
+    shut, wide = ours.landmarks(made.test.pictures[0]), ours.landmarks(made.test.pictures[0])
     wide.points[0, 66] += (0, 10)
     opening = causes([shut, wide])["opening of the mouth over its width"]
     assert opening[1] > opening[0] + 0.1
@@ -434,8 +434,8 @@ def test_rows_of_four_labels_mean_other_places(pipeline: Pipeline, made: MadeSet
     four = only_four(labelled)
     assert four.tolist() == [False, True, False]
     ours = Derived(pipeline)
-    seen = [ours.see(picture) for picture in made.test.pictures[:3]]
-    plain, apart = ours.points_of(seen), ours.points_of(seen, four)
+    landmarks = [ours.landmarks(picture) for picture in made.test.pictures[:3]]
+    plain, apart = ours.points_of(landmarks), ours.points_of(landmarks, four)
     changed = np.argwhere((plain != apart).any(axis=2)).tolist()
     nose, lip = (KAGGLE15.names.index(n) for n in ("nose_tip", "mouth_center_bottom_lip"))
     assert changed == [[1, nose], [1, lip]]

@@ -166,7 +166,7 @@ def test_nothing_to_learn_from_or_to_validate_with(drawn_faces: Labelled) -> Non
 
 
 def test_other_files_are_no_networks_of_15_points(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="but not of kpipe train --scheme kaggle15"):
+    with pytest.raises(ModelError, match="but not of kpipe kaggle train"):
         KeypointNetwork(ROOT / "models" / "landmarks.onnx")
     (tmp_path / "x.onnx").write_text("x")
     with pytest.raises(ModelError, match="not a usable ONNX file"):
@@ -176,13 +176,14 @@ def test_other_files_are_no_networks_of_15_points(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command(kpipe: Run, tmp_path: Path) -> None:
     from_drawings(40, None, test_share=0.2).write(tmp_path / "set")
-    command = ("train", "--scheme", "kaggle15", "--data", "set/training.csv", "-o", "run")
+    command = ("kaggle", "train", "set/training.csv", "-o", "run")
     options = ("--steps", "3", "--batch", "4", "--validation", "0.3")
     done = kpipe(*command, *options, "--arch", "dense")
     assert done.returncode == 0, done.stderr
     assert b"RMSE" in done.stdout and b"accuracy" in done.stdout
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert names == ["checkpoint.pt", "curves.png", "log.csv", "network.onnx", "worst.png"]
+    drawn = ["curves.png", "worst.png"]
+    assert names == sorted(["checkpoint.pt", "log.csv", "network.onnx", "settings.json", *drawn])
     log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["step"] for row in log] == ["1", "2", "3"]
     done = kpipe(
@@ -202,7 +203,7 @@ def test_the_command(kpipe: Run, tmp_path: Path) -> None:
         ("--scheme kaggle15 --negatives x", "--negatives: does not go with --scheme kaggle15"),
         ("--scheme kaggle15 --arch vgg", "choose heatmap, naimishnet, five-conv, dense"),
         ("--scheme kaggle15 --data y", "kaggle15 takes one training.csv"),
-        ("--arch dense", "goes with --scheme kaggle15 alone"),
+        ("--arch dense", "goes with kpipe kaggle train alone"),
         ("--scheme coco17", "choose ibug68 or kaggle15"),
     ],
 )
@@ -210,6 +211,56 @@ def test_options_that_do_not_go_together(arguments: str, message: str) -> None:
     done = CliRunner().invoke(app, ["train", "--data", "x", "-o", "z", *arguments.split()])
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
+
+
+def test_the_baselines_are_named_if_another_is_asked_for() -> None:
+    arguments = ["kaggle", "train", "x.csv", "-o", "z", "--arch", "vgg"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "choose heatmap, naimishnet, five-conv, dense" in " ".join(done.output.split())
+
+
+@pytest.mark.slow
+def test_the_old_command_works_and_names_the_new_one(kpipe: Run, tmp_path: Path) -> None:
+    from_drawings(40, None, test_share=0.2).write(tmp_path / "set")
+    options = ("--steps", "2", "--batch", "4", "--validation", "0.3", "--arch", "dense")
+    old = ("train", "--scheme", "kaggle15", "--data", "set/training.csv", "-o", "old")
+    done = kpipe(*old, *options)
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.decode().splitlines()[0]
+    assert first == (
+        "kpipe: DeprecationWarning: kpipe train --scheme kaggle15 is now kpipe kaggle train"
+    )
+    new = kpipe("kaggle", "train", "set/training.csv", "-o", "new", *options)
+    assert new.returncode == 0 and new.stdout == done.stdout
+    assert b"DeprecationWarning" not in new.stderr
+    logs = [(tmp_path / run / "log.csv").read_text() for run in ("old", "new")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
+def test_a_run_of_version_0_1_goes_on(drawn_faces: Labelled, tmp_path: Path) -> None:
+    """Its checkpoint has the step in the curves alone, and another name for the optimizer."""
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(step: int, _: float | None) -> None:
+        if step == 2:
+            raise Interrupted
+
+    straight = train_keypoints(drawn_faces, SHORT)
+    with pytest.raises(Interrupted):
+        train_keypoints(drawn_faces, SHORT, tmp_path, interrupt)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    state["optimiser"] = state.pop("optimizer")
+    state["curves"] = {"step": [1, state.pop("step")]}
+    torch.save(state, path)
+    resumed = train_keypoints(drawn_faces, SHORT, tmp_path)
+    assert resumed.curves.step == [1, 2, 3, 4]
+    for a, b in zip(_weights(resumed), _weights(straight)):
+        torch.testing.assert_close(a, b)
 
 
 # The examples.

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kpipe import IBUG68, Face, Faces, Style, render
-from kpipe.rendering.draw import LAYERS, PALETTE, face_picture
+from kpipe.rendering.draw import face_picture
+from kpipe.structures.style import LAYERS, PALETTE
 
 
 def faces_of_size(side: float, sigma: float = 0.1) -> Faces:

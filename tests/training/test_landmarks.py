@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from kpipe.cli import app
 from kpipe.datasets import DatasetError, read_samples
 from kpipe.errors import ModelError, TrainingError
 from kpipe.measures.pose import mean_face
@@ -26,20 +28,19 @@ from kpipe.structures.detections import Detections
 from kpipe.structures.schemes import IBUG68
 from kpipe.training import relabel
 from kpipe.training.augment import degrade, elastic_warp, misframed_transform
-from kpipe.training.crops import RELABELLED, CropStream, LabelledFace, NegativePhoto, mirrored
+from kpipe.training.crops import CropStream, mirrored
+from kpipe.training.data import RELABELLED, FaceSplit, LabelledFace, NegativePhoto, load_faces
 from kpipe.training.duplicates import without_duplicates
 from kpipe.training.export import Calibration, calibrate, export
 from kpipe.training.landmarks import (
-    FaceSplit,
+    LabelSets,
     TrainSettings,
-    load_faces,
     load_run,
     mean_network,
-    schedule,
     train,
 )
 from kpipe.training.loss import landmark_losses
-from kpipe.training.network import SIZES, LandmarkNetwork, Landmarks
+from kpipe.training.network import SIZES, LandmarkNetwork, LandmarkTensors
 from kpipe.utils.opencv import cv2
 from tests.conftest import PATIENCE, Run
 
@@ -140,7 +141,7 @@ def test_labels_of_another_scheme_become_labels_of_the_first(
         # The label is so far to the right of and below what the teacher expects of its scheme, and
         # the teacher sees the first scheme's points where it expects those.
         seen = face.points - away * apart
-        monkeypatch.setattr(relabel, "_seen", lambda *_, seen=seen: [seen, seen])
+        monkeypatch.setattr(relabel, "_predicted", lambda *_, seen=seen: [seen, seen])
         same, other = relabel.relabelled([ours, face], teacher, STAGES["refine"])
         assert same == ours
         assert other.source == RELABELLED
@@ -156,7 +157,7 @@ def test_a_teacher_of_other_labels_is_refused(faces: FaceSplit) -> None:
         relabel.relabelled([other], teacher, STAGES["refine"])
 
 
-def test_a_teacher_looks_several_times_and_both_ways() -> None:
+def test_a_teacher_predicts_several_times_and_both_ways() -> None:
     class Teacher:
         """Sees a bright spot: right parts of the face a little to its left, and the other way
         round; points of the second scheme lie below those of the first.
@@ -165,7 +166,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
         def features(self, crops: torch.Tensor) -> tuple[torch.Tensor, None]:
             return crops, None
 
-        def landmarks(self, crops: torch.Tensor, source: str) -> Landmarks:
+        def landmarks(self, crops: torch.Tensor, source: str) -> LandmarkTensors:
             sides = (torch.arange(n) for n in crops.shape[2:])
             rows, columns = torch.meshgrid(*sides, indexing="ij")
             weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
@@ -174,7 +175,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
             points = (
                 torch.stack(centre, dim=1)[:, None] + torch.tensor(parts) + torch.tensor([0, below])
             )
-            return Landmarks(points, torch.zeros(0), torch.zeros(0))
+            return LandmarkTensors(points, torch.zeros(0), torch.zeros(0))
 
     ys, xs = np.mgrid[:200, :300]
     picture = 255 * np.exp(-((xs - 141.3) ** 2 + (ys - 90.6) ** 2) / 50)
@@ -184,7 +185,7 @@ def test_a_teacher_looks_several_times_and_both_ways() -> None:
     points = np.random.default_rng(0).uniform((100, 50), (180, 130), (68, 2))
     matrices = [STAGES["refine"].random_transform(points, 0, np.random.default_rng(1))] * 2
     crops = np.stack([warp(picture.astype(np.uint8), matrix) for matrix in matrices])
-    found = relabel._seen(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
+    found = relabel._predicted(crops, matrices, Teacher(), {"300w": 0.01, "ytf": 0.0})  # type: ignore[arg-type]
     back = np.linalg.inv(matrices[0][:, :2])
     # It knows nothing of how 300-W's labels lie, and is taken for the mean of both ways.
     aside = 0.01 * np.ptp(parts, axis=0).max()
@@ -203,6 +204,16 @@ def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
     assert "coordinates_relabelled" in columns
     with pytest.raises(TrainingError, match="own scheme"):
         train(SETTINGS, FaceSplit(others, []), [], tmp_path / "other", workers=0)
+
+
+def test_label_sets_keep_their_numbers_in_whatever_order_they_come(faces: FaceSplit) -> None:
+    """The number that a crop has of its label set is the one that the losses go by."""
+    ytf = [replace(face, source="ytf") for face in faces.training[:2]]
+    sets = LabelSets.of(FaceSplit(ytf + faces.training[2:], []))
+    assert list(sets.faces) == ["300w", "ytf"] and sets.schemes == ("300w", "ytf")
+    shares = {"300w": 0.0, "ytf": 1.0}
+    crops = CropStream(STAGES["refine"], sets.faces, shares, [], 0.0, 10, 0)
+    assert all(crops[index][2] == 1 for index in range(10))
 
 
 def test_degraded_crops_are_crops() -> None:
@@ -231,7 +242,7 @@ def test_the_loss_is_least_at_the_truth() -> None:
 
     def total(x: float, y: float, sigma: float) -> float:
         point = torch.tensor([[[x, y]] * 68])
-        seen = Landmarks(point, torch.full((1, 68), np.log(sigma)), maps(x, y))
+        seen = LandmarkTensors(point, torch.full((1, 68), np.log(sigma)), maps(x, y))
         return float(sum(part.mean() for part in landmark_losses(seen, truth, CROP_SIZE)))
 
     assert total(40, 60, 0.5) < total(42, 60, 0.5) < total(48, 60, 0.5)
@@ -240,16 +251,10 @@ def test_the_loss_is_least_at_the_truth() -> None:
     assert total(46, 60, 6.0) < total(46, 60, 20.0)
 
 
-def test_schedule() -> None:
-    assert schedule(0.05, 0.1) == pytest.approx(0.5)
-    assert schedule(0.1, 0.1) == pytest.approx(1)
-    assert schedule(1.0, 0.1) == pytest.approx(0)
-
-
 def test_points_are_not_rounded_by_reduced_precision() -> None:
     network = LandmarkNetwork(SIZES["small"]).eval()
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        assert network(torch.rand(2, 1, 128, 128) * 255).points.dtype == torch.float32
+        assert network(torch.rand(2, 1, 128, 128) * 255)[0].points.dtype == torch.float32
 
 
 @pytest.mark.slow
@@ -305,8 +310,8 @@ def test_the_mean_of_networks() -> None:
             assert torch.allclose(value, (parts[0] + parts[1]) / 2)
             different += not torch.equal(*parts)
     assert different > 20
-    alone = mean_network([a])(crops)
-    assert torch.equal(alone.points, a(crops).points) and a.sources == ("300w", "ytf")
+    alone, _ = mean_network([a])(crops)
+    assert torch.equal(alone.points, a(crops)[0].points) and a.sources == ("300w", "ytf")
     with pytest.raises(TrainingError, match="sizes"):
         mean_network([a, LandmarkNetwork(SIZES["tiny"])])
     with pytest.raises(TrainingError, match="label sets"):
@@ -330,7 +335,7 @@ def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 2
 
 
-def test_quantised_networks_say_nearly_the_same(tmp_path: Path) -> None:
+def test_quantized_networks_say_nearly_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
     stage = STAGES["coarse"]
@@ -367,11 +372,11 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
     assert (predictor.crop_size, predictor.crop_margin) == (stage.crop_size, stage.crop_margin)
     crops = np.random.default_rng(0).integers(0, 256, (3, CROP_SIZE, CROP_SIZE), np.uint8)
     with torch.no_grad():
-        expected = network(torch.from_numpy(crops)[:, None].float())
+        expected, face = network(torch.from_numpy(crops)[:, None].float())
     found = predictor(crops)
     assert found.points == pytest.approx(expected.points.numpy() + (0.4, 0), abs=1e-3)
     assert found.sigma == pytest.approx(2 * expected.log_sigma.exp().numpy(), rel=1e-3)
-    assert found.face == pytest.approx(expected.face.sigmoid().numpy(), abs=1e-4)
+    assert found.scores == pytest.approx(face.sigmoid().numpy(), abs=1e-4)
 
     model = onnx.load(tmp_path / "n.onnx")
     model.graph.input[1].name = "most"
@@ -382,18 +387,18 @@ def test_the_exported_file_says_what_the_network_says(tmp_path: Path) -> None:
         Landmarker(tmp_path / "old.onnx")
 
 
-def test_a_glance_is_exported_as_a_face_score(tmp_path: Path) -> None:
+def test_the_classifier_is_exported_as_a_face_score(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["nano"]).eval()
     stage = STAGES["classifier"]
     crops = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
     export(network, stage, tmp_path / "n.onnx", Calibration(), {})
-    sieve = FaceClassifier(tmp_path / "n.onnx")
-    assert (sieve.crop_size, sieve.crop_margin) == (stage.crop_size, stage.crop_margin)
+    classifier = FaceClassifier(tmp_path / "n.onnx")
+    assert (classifier.crop_size, classifier.crop_margin) == (stage.crop_size, stage.crop_margin)
     with torch.no_grad():
-        expected = network(torch.from_numpy(crops)[:, None].float()).face.sigmoid()
-    assert sieve(crops) == pytest.approx(expected.numpy(), abs=1e-4)
-    assert sieve(crops[:0]).shape == (0,)
+        expected = network(torch.from_numpy(crops)[:, None].float())[1].sigmoid()
+    assert classifier(crops) == pytest.approx(expected.numpy(), abs=1e-4)
+    assert classifier(crops[:0]).shape == (0,)
     with pytest.raises(ModelError, match="no points"):
         Landmarker(tmp_path / "n.onnx")
 
@@ -406,6 +411,7 @@ def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
     found = calibrate(network, stage, again)
     assert found.factor > 0
     assert 0 < found.bound50 < found.bound90
+    assert found.faces == len(again)
     assert calibrate(network, stage, []) == Calibration()
 
 
@@ -415,13 +421,14 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
     class Network:
         """Sees all points where the crop is brightest."""
 
-        def __call__(self, crops: torch.Tensor) -> Landmarks:
+        def __call__(self, crops: torch.Tensor) -> tuple[LandmarkTensors, torch.Tensor]:
             sides = (torch.arange(n) for n in crops.shape[2:])
             rows, columns = torch.meshgrid(*sides, indexing="ij")
             weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
             centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
             points = torch.stack(centre, dim=1)[:, None].expand(-1, 68, 2)
-            return Landmarks(points, torch.zeros(points.shape[:2]), torch.zeros(0))
+            landmarks = LandmarkTensors(points, torch.zeros(points.shape[:2]), torch.zeros(0))
+            return landmarks, torch.zeros(len(points))
 
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[:300, :300]
@@ -465,12 +472,55 @@ def test_the_commands_from_photographs_to_a_usable_network(
     done = kpipe("export", run, "second run", "-o", "both.onnx", "--data", labelled)
     assert done.returncode == 0, done.stderr
     assert Landmarker(tmp_path / "both.onnx").crop_size == CROP_SIZE
-    done = kpipe("train", "--data", labelled, "-o", "glance", "--stage", "classifier", *arguments)
+    done = kpipe(
+        "train", "--data", labelled, "-o", "classifier", "--stage", "classifier", *arguments
+    )
     assert done.returncode == 0, done.stderr
-    done = kpipe("export", "glance", "-o", "glance.onnx", "--data", labelled)
+    done = kpipe("export", "classifier", "-o", "c.onnx", "--data", labelled)
     assert done.returncode == 0 and b"calibrated" not in done.stderr, done.stderr
-    done = kpipe("export", run, "glance", "-o", "none.onnx")
-    assert done.returncode == 2 and b"different looks" in done.stderr
+    done = kpipe("export", run, "classifier", "-o", "none.onnx")
+    assert done.returncode == 2 and b"different stages" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_old_name_of_a_stage_works_and_gives_the_new_one(
+    kpipe: Run, labelled: Path, tmp_path: Path
+) -> None:
+    arguments = ("--size", "nano", "--steps", "2", "--batch", "4", "--workers", "0")
+    done = kpipe("train", "--data", labelled, "-o", "old", "--look", "first", *arguments)
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.decode().splitlines()[0]
+    assert first == "kpipe: DeprecationWarning: --look is now --stage; first is now coarse"
+    new = kpipe("train", "--data", labelled, "-o", "new", "--stage", "coarse", *arguments)
+    assert new.returncode == 0 and b"DeprecationWarning" not in new.stderr
+    settings = [(tmp_path / run / "settings.json").read_text() for run in ("old", "new")]
+    assert settings[0] == settings[1] and '"stage": "coarse"' in settings[0]
+    assert b"--look" not in kpipe("train", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--look third", "choose proposals, classifier, coarse, refine"),
+        ("--stage glance", "choose proposals, classifier, coarse, refine"),
+        ("--size huge", "choose nano, tiny, small, medium, large"),
+        ("--stage proposals", "--stage proposals needs it"),
+        ("--stage proposals --negatives x --size tiny", "does not go with --stage proposals"),
+        ("--stage proposals --negatives x --relabel-by y", "--relabel-by: does not go with"),
+    ],
+)
+def test_options_that_cannot_be(arguments: str, message: str) -> None:
+    done = CliRunner().invoke(app, ["train", "--data", "x", "-o", "z", *arguments.split()])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+
+
+def test_the_scheme_that_needs_no_option_any_more_may_still_be_named(kpipe: Run) -> None:
+    done = kpipe("train", "--scheme", "ibug68", "--data", "nowhere", "-o", "run")
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("kpipe: DeprecationWarning: --scheme ibug68 is now")
+    assert done.returncode == 2 and second.startswith("kpipe: nowhere: ")
 
 
 @pytest.mark.slow

@@ -1,27 +1,34 @@
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
 from kpipe.datasets import read_samples
 from kpipe.detectors.proposals import NOMINAL_SIDE, STRIDE, ProposalDetector
+from kpipe.errors import TrainingError
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.structures.detections import Detections
-from kpipe.training.crops import LabelledFace, NegativePhoto
-from kpipe.training.landmarks import load_faces
+from kpipe.training import landmarks
+from kpipe.training.data import LabelledFace, NegativePhoto, load_faces
 from kpipe.training.proposals import (
     ProposalNetwork,
-    SceneStream,
+    ProposalSettings,
     blockwise,
     export,
+    load_run,
     loss,
     train,
 )
+from kpipe.training.scenes import SceneStream
+from tests.conftest import Run
 
 
 @pytest.fixture
@@ -69,7 +76,8 @@ def test_the_loss_is_least_at_the_truth(faces: list[LabelledFace]) -> None:
 def test_a_trained_network_finds_the_faces_it_saw(
     faces: list[LabelledFace], tmp_path: Path
 ) -> None:
-    network = train(faces, [], tmp_path / "run", steps=150, batch=16, ema_decay=0.9, workers=0)
+    settings = ProposalSettings(steps=150, batch=16, ema_decay=0.9)
+    network = train(settings, faces, [], tmp_path / "run", workers=0)
     stream = scenes(faces, 20)
     pictures = np.concatenate([stream[k][0] for k in range(20)])
     export(network, tmp_path / "float.onnx")
@@ -94,9 +102,58 @@ def test_a_trained_network_finds_the_faces_it_saw(
             away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2).max(axis=1)
             found += bool((away < 0.4 * (box[2] - box[0])).any())
         assert found >= len(faces) - 1
-    resumed = train(faces, [], tmp_path / "run", steps=150, batch=16, ema_decay=0.9, workers=0)
+    resumed = train(settings, faces, [], tmp_path / "run", workers=0)
     for a, b in zip(network.parameters(), resumed.parameters()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_the_commands_from_photographs_to_a_usable_detector(
+    kpipe: Run, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "negatives").mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        texture = rng.integers(0, 256, (180, 200, 3), np.uint8)
+        Image.fromarray(texture).save(tmp_path / "negatives" / f"{name}.png")
+    files = ("--data", labelled, "--negatives", "negatives")
+    arguments = ("-o", "run", "--steps", "6", "--batch", "4", "--workers", "0")
+    more = ("--checkpoint-every", "2", "--validation", "0.3", "--seed", "1")
+    done = kpipe("train", "--stage", "proposals", *files, *arguments, *more)
+    assert done.returncode == 0, done.stderr
+    assert b"photographs without faces" in done.stderr
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["checkpoint.pt", "curves.png", "log.csv", "settings.json"]
+    log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert [row["step"] for row in log] == ["2", "4", "6"]
+    assert {"loss", "score", "place", "learning_rate"} <= set(log[0])
+
+    done = kpipe("export", "run", "-o", "float.onnx")
+    assert done.returncode == 0, done.stderr
+    done = kpipe("export", "run", "-o", "int8.onnx", *files)
+    assert done.returncode == 0, done.stderr
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("float", "int8")]
+    assert sizes[1] < sizes[0]
+    for name in ("float", "int8"):
+        detector = ProposalDetector(tmp_path / f"{name}.onnx", min_score=0.0, limit=5)
+        assert len(detector(np.zeros((120, 160), np.uint8))) <= 5
+    done = kpipe("export", "run", "-o", "none.onnx", "--data", labelled)
+    assert done.returncode == 2 and b"needs the run's --negatives" in done.stderr
+    done = kpipe("export", "run", "run", "-o", "none.onnx")
+    assert done.returncode == 2 and b"takes one run" in done.stderr
+    assert not (tmp_path / "none.onnx").exists()
+
+
+def test_a_run_of_another_kind_is_refused(faces: list[LabelledFace], tmp_path: Path) -> None:
+    settings = ProposalSettings(steps=1, batch=2)
+    train(settings, faces, [], tmp_path, workers=0)
+    assert load_run(tmp_path)[1]["stage"] == "proposals"
+    with pytest.raises(TrainingError, match="a run of another kind"):
+        landmarks.load_run(tmp_path)
+    with pytest.raises(TrainingError, match="a run of other settings"):
+        train(replace(settings, seed=1), faces, [], tmp_path, workers=0)
+    with pytest.raises(TrainingError, match="no face to train on"):
+        train(settings, [], [], tmp_path / "none", workers=0)
 
 
 def test_a_convolution_over_blocks_is_the_same() -> None:
@@ -112,6 +169,19 @@ def test_a_convolution_over_blocks_is_the_same() -> None:
             wanted = as_blocks(convolution(picture), side // 2)
         assert found.shape == wanted.shape
         assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_worked_example_of_a_convolution_over_blocks() -> None:
+    convolution = torch.nn.Conv2d(1, 1, 3, stride=2, padding=1)
+    kernel = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    convolution.weight = torch.nn.Parameter(kernel)
+    a, b, c, d, e, f, g, h, i = kernel.flatten().tolist()
+    found = blockwise(convolution, 2).weight.detach()
+    assert found.shape == (1, 4, 2, 2)
+    assert found[0, :, 0, 0].tolist() == [0, 0, 0, a]
+    assert found[0, :, 0, 1].tolist() == [0, 0, b, c]
+    assert found[0, :, 1, 0].tolist() == [0, d, 0, g]
+    assert found[0, :, 1, 1].tolist() == [e, f, h, i]
 
 
 def as_blocks(picture: torch.Tensor, side: int) -> torch.Tensor:

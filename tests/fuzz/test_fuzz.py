@@ -33,7 +33,9 @@ def test_hostile_inputs_are_read_or_refused_and_do_no_harm(kind: str) -> None:
     count = CASES.get(kind, OTHER_CASES)
     with Worker() as worker:
         known = {
-            worker(case).fault for case, entry in corpus() if case.kind == kind and "xfail" in entry
+            worker(case).fault
+            for case, entry in corpus()
+            if case.kind == kind and "xfail" in entry and entry.get("run", True)
         }
         first = 0 if kind != "kaggle" else len(SEEDS[kind]())
         for number in range(first, first + count):

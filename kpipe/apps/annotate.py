@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -13,14 +14,28 @@ import numpy as np
 
 from kpipe.apps.outputs import STREAM, OutputGuard
 from kpipe.apps.sinks import FAILURES, Run, Sink, Sinks, reason_of
+from kpipe.detectors.face_size import COARSE_MIN_FACE, min_face_pixels
+from kpipe.detectors.proposals import MIN_FACE as PROPOSALS_MIN_FACE
 from kpipe.errors import ImageError, WriteError
 from kpipe.formats.boxes import GivenBoxes, read_boxes
 from kpipe.media.images import Photo, read_photo
+from kpipe.media.limits import check_size, memory_limit
 from kpipe.pipeline import Pipeline
-from kpipe.structures.detections import Detections
+from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Faces
 from kpipe.structures.schemes import IBUG68, Scheme
 from kpipe.utils.files import display_name
+
+DEFAULT_SHARES = (PROPOSALS_MIN_FACE, COARSE_MIN_FACE)
+"""The smallest face that detectors look for by default, as a share of the longer side."""
+
+NORMAL_FACE, LARGE_FACE = 40, 120
+"""Sides of faces [px]: the smallest that is worth a remark if it is not looked for in an elongated
+picture, and the smallest in any. Photographs of 24 megapixels, 3:2, leave out faces below 75."""
+
+LARGEST_SHARE = 1 / 25
+"""Share of the shorter side from which on the smallest face makes a picture an elongated one, a
+panorama of 3.2:1 for instance."""
 
 
 @dataclass
@@ -32,7 +47,8 @@ class AnnotatedPhoto:
         faces: its faces, or None if it could not be used or none of its results be written.
         seconds: that the pipeline took.
         notes: remarks of one line, such as that there is no face.
-        problems: errors of one line: of the photograph, or of files that could not be written.
+        problems: errors of one line: of the photograph, which may be cut short and yet have been
+            used as far as it goes, or of files that could not be written.
     """
 
     name: str
@@ -115,16 +131,21 @@ def _annotate(
     try:
         photo = _read(name)
         start = time.perf_counter()
-        detections = None
         if given is not None:
             detections = _detections(result, *given)
+        else:
+            detections = None
+            result.notes += _not_looked_for(name, pipeline.detector, photo.image.shape)
         faces = pipeline(photo.image, detections).to_scheme(scheme).at(name)
+        faces = dataclasses.replace(faces, warning=photo.warning)
         result.seconds = time.perf_counter() - start
     except FAILURES as problem:
         reason = reason_of(problem, name)
         result.problems += [reason, *outputs.fail(name, reason)]
         return
     result.faces = faces
+    if photo.warning is not None:
+        result.problems.append(f"{display_name(_called(name))}: {photo.warning}")
     if not faces:
         result.notes.append(f"{display_name(name)}: no face found")
     result.problems += outputs.append(faces, photo)
@@ -138,9 +159,38 @@ def _detections(result: AnnotatedPhoto, given: GivenBoxes, file: str) -> Detecti
     return Detections.from_face_boxes(boxes)
 
 
+def _not_looked_for(name: str, detector: Detector, shape: tuple[int, ...]) -> list[str]:
+    """A remark if the default of the detector leaves out faces of a normal size.
+
+    Args:
+        name: the photograph.
+        detector: with the attribute `min_face`, or without a default.
+        shape: of the picture, (h, w, 3).
+    """
+    share = getattr(detector, "min_face", None)
+    if share not in DEFAULT_SHARES:
+        return []
+    smallest = min_face_pixels(share, shape)
+    elongated = smallest > LARGEST_SHARE * min(shape[:2]) and smallest > NORMAL_FACE
+    if not elongated and smallest <= LARGE_FACE:
+        return []
+    return [
+        f"{display_name(_called(name))}: faces below {smallest:.0f} pixels were not looked for; "
+        f"--min-face {NORMAL_FACE} does"
+    ]
+
+
 def _read(name: str) -> Photo:
     if name != STREAM:
         return read_photo(name)
     if sys.stdin is None:
         raise ImageError("standard input: closed")
-    return read_photo(sys.stdin.buffer.read(), "standard input")
+    limit = int(memory_limit())
+    content = sys.stdin.buffer.read(limit + 1)
+    check_size(len(content), _called(name))
+    return read_photo(content, _called(name))
+
+
+def _called(name: str) -> str:
+    """What messages call a photograph."""
+    return "standard input" if name == STREAM else name

@@ -64,7 +64,8 @@ def process_video(
         every: of so many frames one is taken.
         force: whether files that exist may be replaced; the video itself never is.
         progress: wraps the frames that are worked through, as `tqdm` does.
-        stopped: asked after each frame whether to stop; the files are completed all the same.
+        stopped: asked after each frame, and while one is waited for, whether to stop; the files are
+            completed all the same.
 
     Raises:
         VideoError: the video cannot be read, or no video be written; nothing was begun.
@@ -79,7 +80,7 @@ def process_video(
         tracker = TrackerOptions().build()
     name = os.fspath(source)
     result = ProcessedVideo()
-    with VideoReader(name, start=start, stop=stop) as reader:
+    with VideoReader(name, start=start, stop=stop, stopped=stopped) as reader:
         guard = OutputGuard([name], force, "video")
         outputs = Sinks(sinks, Run(guard, [name], video=reader, every=every))
         began = time.perf_counter()
@@ -96,6 +97,9 @@ def process_video(
                 if stopped() or outputs.idle:
                     result.complete = False
                     break
+            else:
+                # Waiting for a frame, too, ends when asked to stop.
+                result.complete = not stopped()
             result.seconds = time.perf_counter() - began
             result.problems += outputs.close(result.complete)
         finally:

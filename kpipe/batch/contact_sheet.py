@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 from kpipe.batch.archives import open_archive
 from kpipe.batch.engines.local import LocalEngine
 from kpipe.batch.journal import Journal
+from kpipe.batch.layout import SHEET, OwnResults, temporary_file, temporary_folder
+from kpipe.batch.reading import LARGEST_FILE
 from kpipe.batch.types import InputPhoto, PictureOptions, Task
 from kpipe.batch.worker import THUMBNAIL
 from kpipe.errors import ReadError, SourceError
@@ -34,28 +36,40 @@ PAPER, INK = (250, 250, 250), (60, 60, 60)
 
 
 def write_sheet(
-    path: Path, journal: Journal, pipeline: PipelineOptions, pictures: PictureOptions
+    results: Path,
+    own: OwnResults,
+    journal: Journal,
+    pipeline: PipelineOptions,
+    pictures: PictureOptions,
+    largest: int = LARGEST_FILE,
 ) -> None:
     """Draws photographs with faces, spread evenly over the job, with their boxes and landmarks.
 
     Args:
-        path: of the sheet, a JPEG file.
+        results: the results folder.
+        own: its entries.
         journal: of the job, with all results.
-        pipeline, pictures: those of the job.
+        pipeline, pictures, largest: those of the job.
 
     Raises:
         EngineError: workers do not start.
-        WriteError: the file cannot be written.
+        BatchError, WriteError: the file cannot be written.
     """
     sample = journal.sample(COLUMNS * ROWS)
     thumbnails: dict[str, bytes] = {}
     # In workers, because here too a photograph can need any time and memory.
-    with LocalEngine(pipeline, pictures, workers=min(2, max(len(sample), 1))) as engine:
-        for batch in engine.run(_tasks(sample)):
+    workers = min(2, max(len(sample), 1))
+    with LocalEngine(pipeline, pictures, workers, largest=largest) as engine:
+        for batch in engine.run(_tasks(sample, temporary_folder(results), largest)):
             thumbnails |= {task.name: jpeg for task, jpeg in batch if isinstance(jpeg, bytes)}
+            for task, _ in batch:
+                if task.saved is not None:
+                    Path(task.saved).unlink(missing_ok=True)
     content = io.BytesIO()
     _arrange(thumbnails).save(content, "JPEG", quality=90)
-    write_file(path, content.getvalue())
+    fresh = temporary_file(results)
+    write_file(fresh, content.getvalue())
+    own.place(fresh, SHEET)
 
 
 def _arrange(thumbnails: dict[str, bytes]) -> Image.Image:
@@ -75,12 +89,20 @@ def _arrange(thumbnails: dict[str, bytes]) -> Image.Image:
     return sheet
 
 
-def _tasks(sample: Sequence[tuple[InputPhoto, str]]) -> Iterator[Task]:
-    """A thumbnail's task for each photograph and its record; photographs in archives are read."""
+def _tasks(sample: Sequence[tuple[InputPhoto, str]], folder: Path, largest: int) -> Iterator[Task]:
+    """A thumbnail's task for each photograph and its record.
+
+    Args:
+        sample: photographs with their records.
+        folder: of temporary files, for members of archives that have no place.
+        largest: bytes of a photograph's file at most.
+    """
     archives: dict[str, dict[str, Task]] = {}
     for photo, record in sample:
-        task = Task(-1, photo.name, photo.place, None, photo.size, photo.mtime, None, record)
-        if photo.member is None:
+        task = Task(
+            -1, photo.name, photo.place, None, photo.size, photo.mtime, None, record, photo.offset
+        )
+        if photo.member is None or photo.offset is not None:
             yield task
         else:
             archives.setdefault(photo.place, {})[photo.member] = task
@@ -90,7 +112,8 @@ def _tasks(sample: Sequence[tuple[InputPhoto, str]]) -> Iterator[Task]:
             for member in members:
                 if member.name in tasks:
                     with contextlib.suppress(ReadError):
-                        yield tasks[member.name]._replace(content=member.read())
+                        saved = member.save(folder, largest)
+                        yield tasks.pop(member.name)._replace(saved=str(saved))
 
 
 def _caption(name: str) -> str:

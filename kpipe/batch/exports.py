@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
 from kpipe import __version__
 from kpipe.batch.journal import Journal
-from kpipe.batch.layout import FILES, SUMMARY, temporary_folder
+from kpipe.batch.layout import FILES, SUMMARY, OwnResults, temporary_file, temporary_folder
 from kpipe.batch.tables import KINDS
 from kpipe.batch.types import JobResult
-from kpipe.errors import WriteError, reason_of
 from kpipe.formats import Record, load_format
+from kpipe.formats.records import checked_record
 from kpipe.utils.files import display_name, write_file
 
 
 def export(
-    journal: Journal, results: Path, formats: tuple[str, ...], shard: int
+    journal: Journal, results: Path, own: OwnResults, formats: tuple[str, ...], shard: int
 ) -> dict[str, dict[str, int]]:
     """Writes the formats that cannot grow with the job: all but JSON Lines and CSV.
 
     Args:
         journal: of the job.
         results: the results folder.
+        own: its entries.
         formats: keys of `kpipe.batch.layout.FILES`.
         shard: photographs in one Parquet file; 0 for one file of all.
 
@@ -34,28 +33,29 @@ def export(
         What each format could not hold and how often.
 
     Raises:
-        FormatError, WriteError: a file cannot be written.
+        BatchError, FormatError, WriteError: a file cannot be written.
     """
     lost = {}
     for name in formats:
         if name in KINDS:
             continue
-        target = results / FILES[name]
-        records = (json.loads(line) for line in journal.records())
+        # A file or folder is completed elsewhere and then takes the place of the old one.
+        fresh = temporary_folder(results) / FILES[name]
+        records = _records(journal)
         if name == "pts" or (name == "parquet" and shard):
-            # A new folder is completed elsewhere and then takes the place of the old one.
-            fresh = temporary_folder(results) / name
             lost[name] = _write_folder(name, fresh, records, shard)
-            with _write_errors(target):
-                _remove(target)
-                fresh.mkdir(parents=True, exist_ok=True)
-                fresh.replace(target)
+            fresh.mkdir(parents=True, exist_ok=True)
         else:
-            with _write_errors(target):
-                if target.is_dir():
-                    _remove(target)
-            lost[name] = load_format(name).write(target, records)
+            lost[name] = load_format(name).write(fresh, records)
+        own.place(fresh, FILES[name])
     return lost
+
+
+def _records(journal: Journal) -> Iterator[Record]:
+    for line in journal.records():
+        record = json.loads(line)
+        name = display_name(record["image"])
+        yield checked_record(record, f"the record of {name} in the journal")
 
 
 def _write_folder(name: str, folder: Path, records: Iterator[Record], shard: int) -> dict[str, int]:
@@ -68,24 +68,9 @@ def _write_folder(name: str, folder: Path, records: Iterator[Record], shard: int
     return {}
 
 
-def _remove(target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
-
-
-@contextmanager
-def _write_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        name = display_name(target)
-        raise WriteError(f"{name}: cannot be written ({reason_of(error)})", error.errno) from None
-
-
 def write_summary(
     results: Path,
+    own: OwnResults,
     result: JobResult,
     asked: Mapping[str, list[str]],
     unreadable: list[str],
@@ -95,6 +80,7 @@ def write_summary(
 
     Args:
         results: the results folder.
+        own: its entries.
         result: of the job.
         asked: the inputs and patterns, as the user gave them.
         unreadable: names of folders, lists and archives that could not be read.
@@ -120,7 +106,8 @@ def write_summary(
         "photographs_per_second": round(now / result.seconds, 2) if result.seconds else 0,
         "options": options,
     }
-    write_file(results / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    content = (json.dumps(summary, indent=1) + "\n").encode()
+    write_file(own.claim(SUMMARY), content, temporary_file(results))
 
 
 def read_asked(results: Path) -> dict[str, object]:
@@ -128,5 +115,5 @@ def read_asked(results: Path) -> dict[str, object]:
     try:
         summary = json.loads((results / SUMMARY).read_bytes())
         return {name: summary.get(name) for name in ("inputs", "include", "exclude")}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from kpipe.batch import exports
 from kpipe.batch.archives import open_archive
@@ -21,12 +22,14 @@ from kpipe.batch.layout import (
     SHEET,
     STATE,
     SUMMARY,
+    OwnResults,
     annotated_name,
     crop_name,
+    result_path,
     temporary_folder,
 )
 from kpipe.batch.sources import Scan, is_list
-from kpipe.batch.tables import GrowingTable
+from kpipe.batch.tables import GrowingTable, has_warning
 from kpipe.batch.types import (
     Answer,
     Engine,
@@ -41,7 +44,7 @@ from kpipe.batch.types import (
     Totals,
 )
 from kpipe.batch.worker import unread
-from kpipe.errors import BatchError, ReadError, SourceError, reason_of
+from kpipe.errors import BatchError, ReadError, SourceError, WriteError, reason_of
 from kpipe.utils.files import display_name
 
 COMMIT_EVERY = 0.25
@@ -112,16 +115,18 @@ class _Job:
         self._folder = options.results
         self._unreadable: list[tuple[str, str]] = []
         self._totals, self._kept = Totals(0, 0, 0, 0, 0), 0
+        self._warnings = 0
         self._tables: list[GrowingTable] = []
         # Wrong inputs are reported before anything is written.
         self._scan = Scan(options.inputs, options.selection, options.results, self._cannot_read)
         self._fingerprint = options.pipeline.fingerprint()
-        self._make_folder()
+        self._own = OwnResults(self._folder)
         pictures = options.pictures
         key = ResultKey(self._fingerprint, pictures.drawn_key, pictures.cropped_key)
         self._journal = Journal(self._folder / JOURNAL, key)
         try:
             self._empty_temporary_folder()
+            self._own.load()
         except BaseException:
             self._journal.close()
             raise
@@ -136,30 +141,14 @@ class _Job:
 
     # The results folder
 
-    def _make_folder(self) -> None:
-        state = self._folder / STATE
-        with self._folder_errors():
-            if not state.exists():
-                for name in (*FILES.values(), ANNOTATED, CROPS, SUMMARY, ERRORS, SHEET):
-                    if (self._folder / name).exists():
-                        raise BatchError(
-                            f"{display_name(self._folder / name)}: exists and is no result of "
-                            "kpipe batch; choose another folder for the results"
-                        )
-            state.mkdir(parents=True, exist_ok=True)
-
     def _empty_temporary_folder(self) -> None:
         # The open journal excludes other jobs: files here were left by a run that was killed.
-        with self._folder_errors():
-            shutil.rmtree(temporary_folder(self._folder), ignore_errors=True)
-            temporary_folder(self._folder).mkdir(parents=True, exist_ok=True)
-
-    @contextlib.contextmanager
-    def _folder_errors(self) -> Iterator[None]:
+        folder = result_path(self._folder, f"{STATE}/tmp")
         try:
-            yield
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
         except OSError as error:
-            name = display_name(self._folder)
+            name = display_name(folder)
             raise BatchError(f"{name}: cannot be written ({reason_of(error)})") from None
 
     # Scanning
@@ -168,6 +157,10 @@ class _Job:
         """Finds the photographs, and which of them have a valid result."""
         repeated = self._journal.add_found(self._until_stopped(self._scan))
         self._journal.mark_valid(self._options.compare == "content", self._options.retry)
+        damaged = self._journal.drop_damaged()
+        if damaged:
+            photographs = _count(damaged, "photograph")
+            self._notice(f"doing {photographs} again: the journal's record is damaged")
         if self._scan.skipped:
             self._notice(f"skipped {_count(self._scan.skipped, 'file')}: not an image, or excluded")
         if repeated:
@@ -196,6 +189,7 @@ class _Job:
 
     def work(self, engine: Callable[[], AbstractContextManager[Engine]]) -> bool:
         """Processes the photographs without a result. Returns whether all have one then."""
+        self._check_results()
         self._drop_gone()
         self._open_tables()
         self._report()
@@ -207,6 +201,17 @@ class _Job:
             complete = self._consume(running.run(self._tasks()))
         return complete and not self._stop_requested()
 
+    def _check_results(self) -> None:
+        """Looks for files in the way before hours of work, not only when they are written."""
+        options = self._options
+        files = [FILES[name] for name in options.formats]
+        for name in (*files, ERRORS, SUMMARY, *([SHEET] if options.sheet else [])):
+            self._own.check(name)
+        if options.pictures.draw is not None:
+            self._own.claim(ANNOTATED)
+        if options.pictures.crops is not None:
+            self._own.claim(CROPS)
+
     def _consume(self, batches: Iterator[list[tuple[Task, Answer]]]) -> bool:
         """Commits the engine's results as they come. Returns whether it was not stopped."""
         waiting: list[PhotoResult] = []
@@ -214,6 +219,9 @@ class _Job:
         try:
             for batch in batches:
                 waiting += [answer for _, answer in batch if isinstance(answer, PhotoResult)]
+                for task, _ in batch:
+                    if task.saved is not None:
+                        Path(task.saved).unlink(missing_ok=True)
                 now = time.monotonic()
                 if waiting and (now - last > COMMIT_EVERY or len(waiting) >= COMMIT_COUNT):
                     taken, waiting = waiting, []
@@ -231,6 +239,7 @@ class _Job:
             return
         self._journal.add(results, self._remove_replaced)
         records = [self._journal.record(r.name) if r.unchanged else r.record for r in results]
+        self._warnings += sum(map(has_warning, records))
         for table in self._tables:
             table.add(records)
         # Counted here, because the journal would take longer to count than the work takes.
@@ -247,7 +256,7 @@ class _Job:
             errors=len(problems),
         )
         self._totals = Totals(*(a + b for a, b in zip(self._totals, added)))
-        self._report(problems)
+        self._report(problems + tuple(r.warning for r in results if r.warning is not None))
 
     def _report(self, problems: tuple[str, ...] = ()) -> None:
         totals = self._totals
@@ -264,8 +273,9 @@ class _Job:
             yield from self._archive_tasks(archive)
 
     def _archive_tasks(self, path: str) -> Iterator[Task]:
-        # The parent reads archives, because most can only be read from beginning to end.
+        # The parent saves these members one by one, because each archive is read only once.
         pending = self._journal.pending_members(path)
+        folder = temporary_folder(self._folder)
         try:
             with open_archive(path) as members:
                 for member in members:
@@ -273,7 +283,8 @@ class _Job:
                         continue
                     task = _task(pending.pop(member.name))
                     try:
-                        yield task._replace(content=member.read())
+                        saved = member.save(folder, self._options.largest)
+                        yield task._replace(saved=str(saved))
                     except ReadError as error:
                         self._commit([unread(task, str(error))])
         except SourceError as error:
@@ -320,19 +331,20 @@ class _Job:
         return {name: [display_name(given) for given in values] for name, values in parts.items()}
 
     def _remove(self, *names: str) -> None:
-        # A file that cannot be removed stays.
+        # A file that cannot be removed stays, and what lies behind a link is no result.
         for name in names:
-            with contextlib.suppress(OSError):
-                (self._folder / name).unlink()
+            with contextlib.suppress(OSError, WriteError):
+                result_path(self._folder, name).unlink()
 
     # Files of results
 
     def _open_tables(self) -> None:
         """Starts the tables that grow with the job from the journal."""
+        self._warnings = sum(map(has_warning, self._journal.records()))
         files = {"errors": ERRORS, "jsonl": FILES["jsonl"], "csv": FILES["csv"]}
         for kind, file in files.items():
             if kind == "errors" or kind in self._options.formats:
-                table = GrowingTable(self._folder / file, kind)
+                table = GrowingTable(self._own.claim(file), kind)
                 table.begin(self._journal.records(), temporary_folder(self._folder))
                 self._tables.append(table)
         for name, reason in self._unreadable:
@@ -346,28 +358,37 @@ class _Job:
                 self._notice(
                     f"{file}: of an earlier run, as it was; --format {name} brings it up to date"
                 )
-        lost = exports.export(self._journal, self._folder, options.formats, options.shard)
+        lost = exports.export(
+            self._journal, self._folder, self._own, options.formats, options.shard
+        )
         if options.sheet:
             from kpipe.batch.contact_sheet import write_sheet
 
-            write_sheet(self._folder / SHEET, self._journal, options.pipeline, options.pictures)
+            write_sheet(
+                self._folder, self._own, self._journal, options.pipeline, options.pictures,
+                options.largest,
+            )  # fmt: skip
         return lost
 
     def result(self, seconds: float, complete: bool, lost: dict[str, dict[str, int]]) -> JobResult:
         totals = self._journal.totals()
-        return JobResult(totals, self._kept, seconds, complete, len(self._unreadable), lost)
+        return JobResult(
+            totals, self._kept, seconds, complete, len(self._unreadable), lost, self._warnings
+        )
 
     def write_summary(self, result: JobResult) -> None:
         unreadable = [name for name, _ in self._unreadable]
-        exports.write_summary(self._folder, result, self._asked, unreadable, self._fingerprint)
+        exports.write_summary(
+            self._folder, self._own, result, self._asked, unreadable, self._fingerprint
+        )
 
 
 def _task(pending: Pending) -> Task:
     photo = pending.photo
-    content = None if photo.member is None else b""
     return Task(
-        pending.id, photo.name, photo.place, content, photo.size, photo.mtime, pending.digest
-    )
+        pending.id, photo.name, photo.place, None, photo.size, photo.mtime, pending.digest,
+        offset=photo.offset,
+    )  # fmt: skip
 
 
 def _count(number: int, noun: str) -> str:

@@ -45,8 +45,8 @@ COLUMNS = {
 
 FOUND = """
 CREATE TEMP TABLE found (
-    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, place BLOB NOT NULL, member TEXT,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0
+    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, place BLOB NOT NULL, member BLOB,
+    size INTEGER NOT NULL, mtime INTEGER NOT NULL, offset INTEGER, done INTEGER NOT NULL DEFAULT 0
 )
 """
 """The photographs that this run found. Temporary tables lie on disk outside the journal."""
@@ -58,6 +58,19 @@ VALID = (
 """The condition on a result to have been made with the options and pictures of this run."""
 
 DAMAGED = "damaged; remove it to begin anew"
+
+SHAPE = """
+    typeof(name) = 'blob' AND typeof(options) = 'integer' AND typeof(record) = 'blob'
+    AND typeof(faces) = 'integer' AND faces BETWEEN 0 AND 1000000
+    AND typeof(drawn) IN ('text', 'null') AND typeof(cropped) IN ('text', 'null')
+    AND typeof(size) IN ('integer', 'null') AND typeof(mtime) IN ('integer', 'null')
+    AND typeof(digest) IN ('blob', 'null') AND typeof(error) IN ('text', 'null')
+    AND again IN (0, 1) AND instr(name, x'00') = 0
+"""
+"""The condition on a result to be one that this module can have written."""
+
+LARGEST_RECORD = 64 << 20
+"""Bytes of a line of JSON. One with 4,000 faces has 14 MB."""
 
 CHUNK = 500
 """Pending photographs read at a time."""
@@ -91,6 +104,8 @@ class Journal:
                 for statement in TABLES.split(";"):
                     self._base.execute(statement)
                 self._check_form()
+                self._drop_misshapen()
+                self._repair()
                 self._options_id = self._intern(json.dumps(key.options, sort_keys=True))
                 self._base.execute("COMMIT")
                 self._base.execute(FOUND)
@@ -101,16 +116,36 @@ class Journal:
     def _check_form(self) -> None:
         for table, columns in COLUMNS.items():
             rows = self._base.execute(f"PRAGMA table_info({table})")
-            if {row[1] for row in rows} != columns:
+            if {row[1] for row in rows} != columns or self._has_programs():
                 raise self._error(
                     "a journal of another version of kpipe; remove it to start over, or choose "
                     "another folder for the results"
                 )
 
+    def _has_programs(self) -> bool:
+        """Whether the database has triggers or views, which could do anything."""
+        rows = self._base.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        return rows.fetchone() is not None
+
+    def _drop_misshapen(self) -> None:
+        """Deletes results with values that this class never writes: a disk can lose bits."""
+        self._base.execute(f"DELETE FROM results WHERE NOT ifnull({SHAPE}, 0)")
+        self._base.execute("DELETE FROM options WHERE typeof(content) != 'text'")
+
+    def _repair(self) -> None:
+        """Makes the index of names anew if it does not fit the table: it would hide results."""
+        for attempt in ("", "REINDEX"):
+            self._base.execute(attempt)
+            if self._base.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
+                return
+        raise self._error(DAMAGED)
+
     def _intern(self, content: str) -> int:
         """The id of an options row, which is added if there is none."""
         self._base.execute("INSERT OR IGNORE INTO options (content) VALUES (?)", (content,))
         row = self._base.execute("SELECT id FROM options WHERE content = ?", (content,)).fetchone()
+        if row is None:  # the index has the row, the table has lost it
+            raise self._error(DAMAGED)
         return int(row[0])
 
     def close(self) -> None:
@@ -126,6 +161,7 @@ class Journal:
                 None if p.member is None else os.fsencode(p.member),
                 _storable(p.size),
                 _storable(p.mtime),
+                _storable(p.offset),
             )
             for p in photos
         )
@@ -133,8 +169,8 @@ class Journal:
             self._base.execute("BEGIN")
             for row in rows:
                 added = self._base.execute(
-                    "INSERT OR IGNORE INTO found (name, place, member, size, mtime) "
-                    "VALUES (?, ?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO found (name, place, member, size, mtime, offset) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
                     row,
                 )
                 repeated += 1 - added.rowcount
@@ -159,6 +195,33 @@ class Journal:
                 {**self._parameters, "retry": retry, "content": content},
             )
 
+    def drop_damaged(self) -> int:
+        """Deletes the results whose record cannot be read; their photographs are done again.
+
+        Returns:
+            Their number.
+        """
+        damaged = []
+        with self._errors():
+            rows = self._base.execute(
+                "SELECT found.id, found.name, faces, record FROM found JOIN results USING (name)"
+            )
+            for id_, name, faces, content in rows:
+                try:
+                    record = json.loads(_decompressed(content))
+                    whole = record["image"] == os.fsdecode(name)
+                    whole = whole and [type(face) for face in record["faces"]] == [dict] * faces
+                except (zlib.error, ValueError, TypeError, KeyError, RecursionError):
+                    whole = False
+                if not whole:
+                    damaged.append((id_, name))
+            self._base.execute("BEGIN")
+            for id_, name in damaged:
+                self._base.execute("UPDATE found SET done = 0 WHERE id = ?", (id_,))
+                self._base.execute("DELETE FROM results WHERE name = ?", (name,))
+            self._base.execute("COMMIT")
+        return len(damaged)
+
     def outdated(self) -> tuple[int, list[str]]:
         """How many photographs have a result made with other options, and which options differ.
 
@@ -172,12 +235,16 @@ class Journal:
             ).fetchone()
             if not row[0]:
                 return 0, []
-            content, drawn, cropped = self._base.execute(
+            found = self._base.execute(
                 "SELECT content, drawn, cropped FROM results JOIN options ON options.id = options "
                 "WHERE results.rowid = ?",
                 row[1:],
             ).fetchone()
-        before = {**json.loads(content)}
+        content, drawn, cropped = found or ("", None, None)
+        try:
+            before = {**json.loads(content)}
+        except (ValueError, TypeError, RecursionError):
+            return row[0], ["the options of an earlier run, which cannot be read"]
         after = {**self._key.options}
         if self._key.drawn is not None:
             before["annotated pictures"], after["annotated pictures"] = drawn, self._key.drawn
@@ -190,14 +257,20 @@ class Journal:
         ]
 
     def pending(self, archive: str | None = None) -> Iterator[Pending]:
-        """The photographs without a valid result, by name: the files, or those of one archive."""
-        where = "member IS NULL" if archive is None else "place = :archive"
+        """The photographs without a valid result, by name.
+
+        Args:
+            archive: whose members without a place in it are meant; None for all other photographs.
+        """
+        where = "(member IS NULL OR offset IS NOT NULL)"
+        if archive is not None:
+            where = f"NOT {where} AND place = :archive"
         last: bytes = b""
         while True:
             # In chunks, so that results can be written meanwhile and memory stays small.
             with self._errors():
                 rows = self._base.execute(
-                    f"""SELECT found.id, found.name, place, member, found.size, found.mtime,
+                    f"""SELECT found.id, found.name, place, member, found.size, found.mtime, offset,
                         CASE WHEN {VALID} AND error IS NULL THEN digest END
                     FROM found LEFT JOIN results USING (name)
                     WHERE NOT done AND {where} AND found.name > :last
@@ -215,14 +288,15 @@ class Journal:
             last = rows[-1][1]
 
     def pending_members(self, archive: str) -> dict[str, Pending]:
-        """The photographs of one archive without a valid result, by their name in it."""
+        """Those of `pending` in one archive, by their name in it."""
         return {str(p.photo.member): p for p in self.pending(archive)}
 
     def archives(self) -> list[str]:
-        """The archives that hold photographs without a valid result."""
+        """The archives for `pending`."""
         with self._errors():
             rows = self._base.execute(
-                "SELECT DISTINCT place FROM found WHERE NOT done AND member IS NOT NULL"
+                "SELECT DISTINCT place FROM found WHERE NOT done AND member IS NOT NULL "
+                "AND offset IS NULL"
             ).fetchall()
         return [os.fsdecode(place) for (place,) in rows]
 
@@ -279,7 +353,7 @@ class Journal:
                 "SELECT record FROM found JOIN results USING (name) WHERE done ORDER BY found.name"
             )
             for (record,) in rows:
-                yield zlib.decompress(record).decode()
+                yield _decompressed(record)
 
     def drop_gone(self) -> list[tuple[str, int]]:
         """Deletes the results with pictures whose photographs this run has not found.
@@ -299,7 +373,7 @@ class Journal:
             row = self._base.execute(
                 "SELECT record FROM results WHERE name = ?", (os.fsencode(name),)
             ).fetchone()
-        return zlib.decompress(row[0]).decode()
+            return _decompressed(None if row is None else row[0])
 
     def sample(self, count: int) -> list[tuple[InputPhoto, str]]:
         """At most `count` photographs with faces, spread evenly over all names, with records."""
@@ -316,13 +390,13 @@ class Journal:
             chosen = [id_ for place, (id_,) in enumerate(ids) if place in places]
             rows = [
                 self._base.execute(
-                    "SELECT name, place, member, found.size, found.mtime, record "
+                    "SELECT name, place, member, found.size, found.mtime, offset, record "
                     "FROM found JOIN results USING (name) WHERE found.id = ?",
                     (id_,),
                 ).fetchone()
                 for id_ in chosen
             ]
-        return [(_photo(*photo), zlib.decompress(record).decode()) for *photo, record in rows]
+            return [(_photo(*photo), _decompressed(record)) for *photo, record in rows]
 
     def totals(self) -> Totals:
         """Counts over the photographs of this run."""
@@ -347,27 +421,44 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except zlib.error:
+        except (zlib.error, UnicodeDecodeError):
             raise self._error(DAMAGED) from None
         except sqlite3.Error as error:
             reason = str(error)
             if "locked" in reason:
                 reason = "another job is writing to this folder; wait for it or choose another"
-            elif "not a database" in reason or "malformed" in reason:
-                reason = DAMAGED
             elif "full" in reason or "disk I/O" in reason:
                 reason = f"cannot be written ({reason}); make room and run the same command again"
             elif "readonly" in reason or "unable to open" in reason:
                 reason = f"cannot be written ({reason})"
+            else:  # malformed pages, text that is none, a schema of nonsense …
+                reason = DAMAGED
             raise self._error(reason) from None
 
     def _error(self, reason: str) -> BatchError:
         return BatchError(f"{display_name(self._path)}: {reason}")
 
 
-def _photo(name: bytes, place: bytes, member: bytes | None, size: int, mtime: int) -> InputPhoto:
+def _photo(
+    name: bytes, place: bytes, member: bytes | None, size: int, mtime: int, offset: int | None
+) -> InputPhoto:
     inside = None if member is None else os.fsdecode(member)
-    return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime)
+    return InputPhoto(os.fsdecode(name), os.fsdecode(place), inside, size, mtime, offset)
+
+
+def _decompressed(content: object) -> str:
+    """The text of a record.
+
+    Raises:
+        zlib.error, UnicodeDecodeError: it is damaged.
+    """
+    if not isinstance(content, bytes):
+        raise zlib.error("no record")
+    decoder = zlib.decompressobj()
+    text = decoder.decompress(content, LARGEST_RECORD)
+    if not decoder.eof:
+        raise zlib.error("cut, or too large")
+    return text.decode()
 
 
 def _storable(number: int | None) -> int | None:

@@ -44,15 +44,19 @@ def list_files(address: str) -> Iterator[tuple[str, str, int, int]]:
         raise OSError(reason_of(error)) from None
 
 
-def download(address: str) -> bytes:
-    """The bytes at an address.
+def download(address: str, largest: int) -> bytes:
+    """The bytes at an address; of a file that is too large one byte more than it may have.
+
+    Args:
+        address: of a file.
+        largest: bytes that it may have.
 
     Raises:
         ReadError: the storage does not deliver them.
     """
     try:
         system, path = _system(address)
-        content: bytes = system.cat_file(path)
+        content: bytes = system.cat_file(path, end=largest + 1)
     except FileNotFoundError:
         raise ReadError("no such file") from None
     except Exception as error:  # each kind of storage raises its own

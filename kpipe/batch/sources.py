@@ -66,6 +66,10 @@ class Scan:
 
     def __iter__(self) -> Iterator[InputPhoto]:
         """The photographs, in no particular order; a name may come twice."""
+        # Archives and lists may hold names with a NUL, and no file can be written under those.
+        return (photo._replace(name=photo.name.replace("\0", "\ufffd")) for photo in self._photos())
+
+    def _photos(self) -> Iterator[InputPhoto]:
         alone = len(self.inputs) == 1
         for given in self.inputs:
             if given == STDIN:
@@ -96,6 +100,8 @@ class Scan:
             yield from self._file(path, plain(path), chosen)
 
     def _is_result(self, path: str) -> bool:
+        if "\0" in path:
+            return False
         place = os.path.join(os.path.realpath(path), "")
         results = os.path.realpath(self.results)
         return any(place.startswith(os.path.join(results, name, "")) for name in RESULTS)
@@ -160,8 +166,12 @@ class Scan:
             with open_archive(path) as archive:
                 for member in archive:
                     name = prefix + plain(member.name)
-                    if self.selection.includes(name):
-                        yield InputPhoto(name, path, member.name, member.size, member.mtime)
+                    if not member.name and member.problem is not None:
+                        self.unreadable(path, member.problem)
+                    elif self.selection.includes(name):
+                        yield InputPhoto(
+                            name, path, member.name, member.size, member.mtime, member.offset
+                        )
                     else:
                         self.skipped += 1
         except SourceError as error:
@@ -187,7 +197,8 @@ def is_list(name: str) -> bool:
 
 def plain(path: str) -> str:
     """A path without `./`, doubled slashes and the like, with `/` between its parts."""
-    return os.path.normpath(path).replace(os.sep, "/")
+    # Some versions of Python cut a path at a NUL here.
+    return "\0".join(os.path.normpath(p) for p in path.split("\0")).replace(os.sep, "/")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -220,8 +231,16 @@ BOM = b"\xef\xbb\xbf"
 """The byte order mark with which some programs on Windows begin a text file."""
 
 
+LONGEST_NAME = 1 << 16
+"""Bytes of a name in a list: paths have at most 4096 on Linux, addresses hardly more."""
+
+
 def read_names(stream: IO[bytes]) -> Iterator[bytes]:
-    """The names in a list: one a line, or each followed by a zero byte (`find -print0`)."""
+    """The names in a list: one a line, or each followed by a zero byte (`find -print0`).
+
+    Raises:
+        ValueError: a name is longer than any path.
+    """
     rest, separator, mark = b"", None, BOM
     while block := stream.read(1 << 16):
         rest, mark = rest + block.removeprefix(mark), b""
@@ -231,6 +250,8 @@ def read_names(stream: IO[bytes]) -> Iterator[bytes]:
             *whole, rest = rest.split(separator)
             names = map(_without_line_end, whole) if separator == b"\n" else whole
             yield from filter(None, names)
+        if len(rest) > LONGEST_NAME:
+            raise ValueError(f"a line of more than {LONGEST_NAME >> 10} KiB: not a list of names")
     if last := _without_line_end(rest):
         yield last
 

@@ -9,9 +9,22 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kpipe.errors import BatchError, reason_of
-from kpipe.formats.csv import header, line, rows_of_record
+from kpipe.formats.csv import header, rows_of_record
+from kpipe.formats.csv import reason_line as line
+from kpipe.formats.records import checked_record
 from kpipe.structures.schemes import IBUG68
 from kpipe.utils.files import display_name
+
+FLAGS = (
+    os.O_WRONLY
+    | os.O_APPEND
+    # A link that takes the file's place is not followed.
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    # Windows would change line ends.
+    | getattr(os, "O_BINARY", 0)
+)
+"""How a table is opened; not every system has every flag."""
 
 
 class GrowingTable:
@@ -39,12 +52,12 @@ class GrowingTable:
         """
         fresh = temporary / self._path.name
         with self._errors():
-            with fresh.open("wb") as stream:
+            with fresh.open("xb") as stream:
                 stream.write(_bytes(self._head))
                 for record in records:
                     stream.write(_bytes(self._lines(record)))
             fresh.replace(self._path)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, FLAGS)
 
     def add(self, records: Iterable[str]) -> None:
         """Adds records, given as lines of JSON.
@@ -98,15 +111,23 @@ def _json_line(record: str) -> str:
 
 
 def _csv_rows(record: str) -> str:
-    return rows_of_record(json.loads(record), IBUG68)
+    values = json.loads(record)
+    where = f"the record of {display_name(values['image'])} in the journal"
+    return rows_of_record(checked_record(values, where), IBUG68)
 
 
 def _error_row(record: str) -> str:
     # Most records are large and no errors: a search is quicker than parsing them.
-    if '"error": ' not in record:
+    if '"error": ' not in record and not has_warning(record):
         return ""
     values = json.loads(record)
-    return line((values["image"], values["error"])) if "error" in values else ""
+    reason = values.get("error", values.get("warning"))
+    return "" if reason is None else line((values["image"], reason))
+
+
+def has_warning(record: str) -> bool:
+    """Whether a record, as a line of JSON, has a `warning`; in text its quotes are escaped."""
+    return '"warning": ' in record
 
 
 KINDS: dict[str, tuple[str, Callable[[str], str]]] = {

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from kpipe.batch.reading import LARGEST_FILE
+
 if TYPE_CHECKING:
     from kpipe.options import PipelineOptions
 
@@ -30,6 +32,7 @@ class InputPhoto(NamedTuple):
         member: its name inside the archive, or None for a file.
         size: bytes, -1 where unknown.
         mtime: time of the last change, nanoseconds; 0 where unknown.
+        offset: place of a member in the archive, see `kpipe.batch.archives.Member`.
     """
 
     name: str
@@ -37,6 +40,7 @@ class InputPhoto(NamedTuple):
     member: str | None
     size: int
     mtime: int
+    offset: int | None = None
 
 
 class Pending(NamedTuple):
@@ -59,11 +63,14 @@ class Task(NamedTuple):
     Attributes:
         id: its row in the journal.
         name: its name in the results.
-        place: its path or address.
-        content: its bytes if it lies in an archive, else None: the worker reads the file.
+        place: its path or address, or the path of its archive.
+        content: its bytes, or None: the worker reads them.
         size, mtime: as the scan found them.
         digest: of its content when it was last processed with the same options, or None.
         thumbnail: a record. The worker then draws its faces on a thumbnail and detects nothing.
+        offset: its place in the archive, see `InputPhoto`.
+        saved: path of a copy of its content, for a member of an archive that has no place; who gave
+            the task removes it after the answer.
     """
 
     id: int
@@ -74,6 +81,8 @@ class Task(NamedTuple):
     mtime: int
     digest: bytes | None
     thumbnail: str | None = None
+    offset: int | None = None
+    saved: str | None = None
 
 
 class PhotoResult(NamedTuple):
@@ -88,6 +97,7 @@ class PhotoResult(NamedTuple):
         retry: whether the next run tries again although the photograph has not changed.
         size, mtime, digest: of the photograph as it was read; None if it could not be read.
         unchanged: the content is that of the journal's record, which stays; `record` is empty.
+        warning: what is missing of it, or None.
     """
 
     id: int
@@ -100,6 +110,7 @@ class PhotoResult(NamedTuple):
     mtime: int | None = None
     digest: bytes | None = None
     unchanged: bool = False
+    warning: str | None = None
 
 
 Answer = PhotoResult | bytes | None
@@ -158,6 +169,7 @@ class JobResult(NamedTuple):
         complete: False if the run was stopped.
         unreadable: number of folders, lists and archives that could not be read.
         lost: what a format could not hold and how often, by format.
+        warnings: number of photographs that are cut short and were done as far as they go.
     """
 
     totals: Totals
@@ -166,6 +178,7 @@ class JobResult(NamedTuple):
     complete: bool
     unreadable: int
     lost: dict[str, dict[str, int]]
+    warnings: int = 0
 
 
 @dataclass(frozen=True)
@@ -255,6 +268,7 @@ class JobOptions:
         retry: process the photographs again that failed.
         sheet: make a contact sheet.
         shard: photographs in one Parquet file; 0 for one file of all.
+        largest: bytes of a photograph's file at most.
     """
 
     inputs: Sequence[str]
@@ -267,6 +281,7 @@ class JobOptions:
     retry: bool = False
     sheet: bool = False
     shard: int = 0
+    largest: int = LARGEST_FILE
 
 
 class Engine(Protocol):

@@ -7,15 +7,23 @@ import ctypes
 import errno
 import hashlib
 import json
-import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kpipe.batch.layout import annotated_name, crop_name, temporary_folder
-from kpipe.batch.reading import read_content
+from kpipe.batch.archives import read_member
+from kpipe.batch.layout import (
+    ANNOTATED,
+    annotated_name,
+    crop_name,
+    result_path,
+    temporary_file,
+)
+from kpipe.batch.reading import LARGEST_FILE, read_content
 from kpipe.batch.remote import is_address
 from kpipe.batch.types import PhotoResult, PictureOptions, Task
 from kpipe.errors import ImageError, OutputError, ReadError, WriteError, reason_of
@@ -36,7 +44,14 @@ THUMBNAIL = 192
 OUT_OF_MEMORY = "needs more memory than a worker may have (--memory)"
 
 
-FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+FATAL_ERRNOS = (
+    errno.ENOSPC,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
 """Errors that every further photograph would hit too (disk full, read-only): the job stops."""
 
 
@@ -58,18 +73,21 @@ class PhotoWorker:
     Args:
         pipeline: how faces are found; its `threads` is ignored, each worker runs on one core.
         pictures: which pictures are written.
+        largest: bytes of a photograph's file at most.
 
     Raises:
         ModelError, CascadeError: a file cannot be used.
         ValueError: no detector has that name.
     """
 
-    def __init__(self, pipeline: PipelineOptions, pictures: PictureOptions) -> None:
+    def __init__(
+        self, pipeline: PipelineOptions, pictures: PictureOptions, largest: int = LARGEST_FILE
+    ) -> None:
         from kpipe.utils.opencv import cv2
 
         cv2.setNumThreads(1)
         _keep_freed_memory()
-        self._pictures = pictures
+        self._pictures, self._largest = pictures, largest
         self._pipeline = replace(pipeline, threads=1).build()
 
     def __call__(self, task: Task) -> PhotoResult:
@@ -79,7 +97,7 @@ class PhotoWorker:
             OutputError: results cannot be written, neither this one nor the next.
         """
         try:
-            task, content = _read(task)
+            task, content = _read(task, self._largest)
         except ReadError as error:
             return unread(task, str(error))
         except MemoryError:
@@ -93,10 +111,11 @@ class PhotoWorker:
         try:
             photo = read_photo(content, display_name(task.name))
             faces = self._pipeline(photo.image).at(task.name)
-            self._write_pictures(photo, faces)
+            # A picture that cannot be written costs the picture, not the faces.
+            problems = self._write_pictures(photo, faces, task.place)
         except OutputError:
             raise
-        except (ImageError, WriteError) as error:
+        except ImageError as error:
             reason = str(error).removeprefix(f"{display_name(task.name)}: ")
             return failed(task, reason)
         except MemoryError:
@@ -104,33 +123,76 @@ class PhotoWorker:
         # OpenCV and ONNX Runtime raise errors of their own: one photograph must not end the job.
         except Exception as error:
             return failed(task, reason_of(error))
-        return result._replace(record=to_json(faces.to_dict()), faces=len(faces))
+        warning = "; ".join(filter(None, [photo.warning, *problems])) or None
+        faces = replace(faces, warning=warning)
+        return result._replace(
+            record=to_json(faces.to_dict()),
+            faces=len(faces),
+            warning=warning and f"{display_name(task.name)}: {warning}",
+        )
 
-    def _write_pictures(self, photo: Photo, faces: Faces) -> None:
+    def _write_pictures(self, photo: Photo, faces: Faces, source: str) -> list[str]:
+        """Writes the pictures of a photograph from `source`; why some could not be, one line each.
+
+        Raises:
+            OutputError: results cannot be written, neither this one nor the next.
+        """
+        problems = []
+        for name, make in self._pictures_of(photo, faces):
+            try:
+                self._write(name, make(), source)
+            except OutputError:
+                raise
+            except MemoryError:
+                problems.append(f"{_called(name)}: {OUT_OF_MEMORY}")
+            except Exception as error:  # as for the photograph itself
+                # The file's name is that of the photograph, which the line has.
+                reason = reason_of(error).rpartition(": ")[2]
+                problems.append(f"{_called(name)}: {reason}")
+        return problems
+
+    def _pictures_of(self, photo: Photo, faces: Faces) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """The names of the wanted pictures in the results folder, and how each is made."""
         options, name = self._pictures, str(faces.path)
         if options.draw is not None:
             from kpipe.structures.style import Style
 
-            target = annotated_name(name)
-            picture = faces.render(photo.image, Style(options.draw))
-            self._write(target, encode(picture, Path(target).suffix, photo))
+            target, style = annotated_name(name), Style(options.draw)
+            ending = PurePosixPath(target).suffix
+            yield target, lambda: encode(faces.render(photo.image, style), ending, photo)
         if options.crops is not None:
-            from kpipe.preprocessing.crops import face_crop
-
             for index, face in enumerate(faces):
-                roll = face.pose.roll if options.crops == "aligned" and face.pose else 0.0
-                crop, _ = face_crop(photo.image, face.points, roll, options.crop_size)
-                self._write(crop_name(name, index), encode(crop, ".jpg"))
+                yield crop_name(name, index), partial(self._crop, photo, face)
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _crop(self, photo: Photo, face: Face) -> bytes:
+        from kpipe.preprocessing.crops import face_crop
+
+        options = self._pictures
+        roll = face.pose.roll if options.crops == "aligned" and face.pose else 0.0
+        crop, _ = face_crop(photo.image, face.points, roll, options.crop_size)
+        return encode(crop, ".jpg")
+
+    def _write(self, name: str, content: bytes, source: str) -> None:
         """Writes a file whole or not at all; a killed job leaves parts in one folder only."""
         results = Path(self._pictures.results)
+        path = result_path(results, name)
+        with contextlib.suppress(OSError, ValueError):
+            # Without a link in its path too: a folder can be mounted at two places.
+            if path.samefile(source) and Path(source).stat().st_nlink == 1:
+                raise WriteError(f"{display_name(path)}: is the photograph itself")
         try:
-            write_file(results / name, content, temporary_folder(results) / str(os.getpid()))
+            write_file(path, content, temporary_file(results))
         except WriteError as error:
             if error.errno in FATAL_ERRNOS:
                 raise OutputError(str(error)) from None
             raise
+
+
+def _called(name: str) -> str:
+    """What a picture is called in the reason why it could not be written."""
+    if name.startswith(f"{ANNOTATED}/"):
+        return "its annotated picture"
+    return f"its crop {PurePosixPath(name).stem.rpartition('_')[2]}"
 
 
 def _keep_freed_memory() -> None:
@@ -145,7 +207,7 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-def _read(task: Task) -> tuple[Task, bytes]:
+def _read(task: Task, largest: int = LARGEST_FILE) -> tuple[Task, bytes]:
     """The task with the size and time of its file as it was read, and the content.
 
     Raises:
@@ -153,7 +215,11 @@ def _read(task: Task) -> tuple[Task, bytes]:
     """
     if task.content is not None:
         return task, task.content
-    content, size, mtime = read_content(task.place)
+    if task.saved is not None:
+        return task, read_content(task.saved, largest).content
+    if task.offset is not None:
+        return task, read_member(task.place, task.offset, task.size, task.mtime, largest)
+    content, size, mtime = read_content(task.place, largest)
     # An address has no time of its own here: that of the scan counts.
     return (task if is_address(task.place) else task._replace(size=size, mtime=mtime)), content
 
@@ -183,8 +249,12 @@ def unread(task: Task, reason: str) -> PhotoResult:
     return failed(task, reason, retry=True)
 
 
-def thumbnail(task: Task) -> bytes:
+def thumbnail(task: Task, largest: int = LARGEST_FILE) -> bytes:
     """A small picture (JPEG) of a photograph with the faces of its record.
+
+    Args:
+        task: with a record.
+        largest: bytes of a photograph's file at most.
 
     Raises:
         ImageError, ReadError: the photograph cannot be read.
@@ -192,7 +262,7 @@ def thumbnail(task: Task) -> bytes:
     from kpipe.structures.faces import Faces
     from kpipe.utils.opencv import cv2
 
-    _, content = _read(task)
+    _, content = _read(task, largest)
     photo = read_photo(content, display_name(task.name))
     faces = Faces.from_dict(json.loads(task.thumbnail or ""))
     scale = THUMBNAIL / max(photo.image.shape[:2])

@@ -6,17 +6,21 @@ input could not be used or some result not be written, 2 wrong usage, 130 stoppe
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kpipe import __version__
 from kpipe.cli import annotate, batch, bench, convert, evaluate, export, kaggle, live, train, video
 from kpipe.errors import KpipeError
+
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""Of the command line library, which typer does not name."""
 
 app = typer.Typer(
     name="kpipe",
@@ -72,9 +76,14 @@ def main() -> None:
     # The command line library turns KeyboardInterrupt into exit code 1; this passes through it.
     signal.signal(signal.SIGINT, _stop)
     try:
-        app()
+        # Exit codes of `typer.Exit` are returned, wrong usage is raised.
+        sys.exit(app(standalone_mode=False))
     except _Stopped:
         sys.exit(_say("stopped", 130))
+    except UsageError as error:
+        sys.exit(_usage(error))
+    except typer.Abort:
+        sys.exit(_say("stopped", 1))
     except BrokenPipeError:
         # The reader of standard output has closed it: there is no one to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,6 +97,20 @@ def main() -> None:
         sys.exit(_say(str(error), 2))
 
 
+def _usage(error: Any) -> int:
+    """Prints what typer says of wrong usage, which repeats arguments as they were given."""
+    from kpipe.utils.files import display_name
+
+    text = io.StringIO()
+    error.show(file=text)
+    head, mark, message = text.getvalue().rstrip("\n").partition("\nError: ")
+    lines = [*head.split("\n"), *([f"Error: {message}"] if mark else [])]
+    print(*map(display_name, lines), sep="\n", file=sys.stderr)
+    return int(error.exit_code)
+
+
 def _say(message: str, code: int) -> int:
-    print(f"kpipe: {message}", file=sys.stderr)
+    from kpipe.utils.files import display_name
+
+    print(f"kpipe: {display_name(message)}", file=sys.stderr)
     return code

@@ -63,8 +63,8 @@ def annotate(
 ) -> None:
     """Find the faces in photographs; draw their points on a copy and write them as data.
 
-    Exit code 1 if a photograph could not be read or a result not be written; the others are done
-    all the same. Exit code 2 if nothing was begun.
+    Exit code 1 if a photograph could not be read or is cut short, or a result could not be written;
+    the others are done all the same. Exit code 2 if nothing was begun.
     """
     from kpipe.apps import annotate as app
     from kpipe.apps.outputs import STREAM

@@ -89,6 +89,12 @@ def batch(
             min=0.0, max=1e6, metavar="GB", help="Most memory of a worker; 0 is no limit."
         ),
     ] = 4.0,
+    size_limit: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, max=1e6, metavar="GB", help="Most that the file of a photograph may have."
+        ),
+    ] = 1.0,
     engine: Annotated[
         str,
         typer.Option(
@@ -118,7 +124,8 @@ def batch(
     """Find the faces in all photographs of folders, archives and lists, on all cores.
 
     Stopped or killed at any moment, the same command goes on where it was; run again, it does what
-    is new or has changed. Exit code 1 if a photograph failed: errors.csv has the reasons.
+    is new or has changed. Exit code 1 if a photograph failed or is cut short: errors.csv has the
+    reasons.
     """
     from kpipe.batch.types import JobOptions, PictureOptions, Selection
     from kpipe.options import PipelineOptions
@@ -145,8 +152,9 @@ def batch(
         retry,
         sheet,
         shard=RAY_SHARD if engine == "ray" else 0,
+        largest=round(size_limit * 2**30),
     )
-    limits = (time_limit, round(memory * 2**30) or None)
+    limits = (time_limit, round(memory * 2**30) or None, options.largest)
     if engine == "ray":
         start = _ray_engine(options, ray_address, limits)
     else:
@@ -186,7 +194,7 @@ StartEngine = Callable[[], "AbstractContextManager[Engine]"]
 
 
 def _local_engine(
-    options: JobOptions, workers: int, limits: tuple[float, int | None]
+    options: JobOptions, workers: int, limits: tuple[float, int | None, int]
 ) -> StartEngine:
     from kpipe.batch.engines.local import LocalEngine
 
@@ -194,7 +202,7 @@ def _local_engine(
 
 
 def _ray_engine(
-    options: JobOptions, address: str | None, limits: tuple[float, int | None]
+    options: JobOptions, address: str | None, limits: tuple[float, int | None, int]
 ) -> StartEngine:
     from kpipe.cli.extras import require
 
@@ -288,5 +296,5 @@ def _report(result: JobResult, output: Path, quiet: bool) -> None:
                 dropped = ", ".join(f"{count} {what}" for what, count in lost.items())
                 say(f"{name} holds none of these: {dropped}")
         say(f"results in {display_name(output)}")
-    if totals.errors or result.unreadable:
+    if totals.errors or result.unreadable or result.warnings:
         raise typer.Exit(1)

@@ -1,4 +1,8 @@
-"""Standard error: messages and errors of one line, progress, a table. Standard output: results."""
+"""Standard error: messages and errors of one line, progress, a table. Standard output: results.
+
+All text passes `printable` here before it is printed: names of files, cells of tables and messages
+of other libraries may hold characters that a terminal obeys.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
+
+from kpipe.utils.files import display_name
 
 if TYPE_CHECKING:
     from rich.console import OverflowMethod
@@ -22,9 +28,16 @@ if not console.is_terminal:
     console.width = UNBOUNDED
 
 
+def printable(text: str) -> str:
+    """Any text on one line, with no character that a terminal obeys or that changes its direction:
+    controls, line ends, bidirectional overrides and halves of surrogate pairs become escapes.
+    """
+    return display_name(text)
+
+
 def say(message: str) -> None:
     """Prints one line to standard error, never wrapped, brackets as they are."""
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(printable(message), markup=False, soft_wrap=True)
 
 
 def error(message: str) -> None:
@@ -78,7 +91,9 @@ def _grid(columns: Iterable[str], rows: Iterable[Iterable[str]], overflow: Overf
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
-        grid.add_column(name, justify="left" if number == 0 else "right", overflow=overflow)
+        grid.add_column(
+            printable(name), justify="left" if number == 0 else "right", overflow=overflow
+        )
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable, row))
     return grid

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kpipe.errors import FormatError, KpipeError
+from kpipe.errors import FormatError, KpipeError, reason_of
 
 NAMES = "jsonl|csv|parquet|coco|dlib|pts"
 """The formats of `kpipe.formats.FORMATS`, which is slow to import for a line of help."""
@@ -33,7 +33,14 @@ def convert(
     to: Annotated[
         str | None, typer.Option(metavar=NAMES, help="Format of TO, if its ending does not say.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace TO if it exists.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            "-f",
+            help="Replace what exists; in a folder, the .pts files that are written.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone.")] = False,
 ) -> None:
     """Convert results between formats, and say what the new one cannot hold."""
@@ -59,9 +66,12 @@ def convert(
             require("batch", "pyarrow")
         _check_paths(source, target, to_folder=names[1] == "pts", force=force)
         reader, writer = (load_format(name) for name in names)
-        lost = writer.write(target, map(counted, reader.read(source)))
+        lost = writer.write(target, map(counted, reader.read(source)), replace=force)
     except KpipeError as problem:
         error(str(problem))
+        raise typer.Exit(1) from None
+    except OSError as problem:  # a name that is too long, a folder that must not be read
+        error(f"{display_name(problem.filename or source)}: {reason_of(problem)}")
         raise typer.Exit(1) from None
     if not quiet:
         for what, number in lost.items():
@@ -79,11 +89,15 @@ def _check_paths(source: Path, target: Path, *, to_folder: bool, force: bool) ->
 
     if not source.exists():
         raise FormatError(f"{display_name(source)}: no such file or folder")
-    if os.path.realpath(source) == os.path.realpath(target):
+    read, written = (Path(os.path.realpath(path)) for path in (source, target))
+    # Files of a folder are read one after another, while others are written.
+    among = source.is_dir() and read in written.parents and os.path.lexists(target)
+    if read == written or among or (to_folder and written in read.parents and source.is_dir()):
         raise FormatError(f"{display_name(target)}: is what is read; name another file")
     if target.is_file() and to_folder:
         raise FormatError(f"{display_name(target)}: is a file; .pts files need a folder")
     if target.is_dir() and not to_folder:
         raise FormatError(f"{display_name(target)}: is a folder; name a file in it")
-    if not force and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+    filled = any(target.iterdir()) if target.is_dir() else os.path.lexists(target)
+    if filled and not force:
         raise FormatError(f"{display_name(target)}: exists; --force replaces it")

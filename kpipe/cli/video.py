@@ -100,10 +100,13 @@ def video(
                 stopped=asked_to_stop,
             )
             stopped = asked_to_stop() and not result.complete
+    except KeyboardInterrupt:  # before there was a frame
+        error("stopped")
+        raise typer.Exit(130) from None
     except VideoError as problem:
         error(str(problem))
         raise typer.Exit(1) from None
-    if not result.frames and not result.problems:
+    if not result.frames and not result.problems and not stopped:
         result.problems.append(f"{display_name(source)}: no frame between --from and --to")
     for line in result.problems:
         error(line)

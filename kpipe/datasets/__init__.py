@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kpipe.datasets import coco, dlib, pts, wflw, ytf
 from kpipe.datasets.samples import Sample, held_out
-from kpipe.errors import DatasetError
+from kpipe.errors import DatasetError, reason_of
 from kpipe.utils.files import display_name
 
 __all__ = ["DatasetError", "Sample", "held_out", "read_samples"]
@@ -27,13 +27,16 @@ def read_samples(data: Path, on_bad: Callable[[DatasetError], None] | None = Non
             face cannot be used.
     """
     samples = []
-    for load in _loaders(data):
-        try:
-            samples.append(load())
-        except DatasetError as error:
-            if on_bad is None:
-                raise
-            on_bad(error)
+    try:
+        for load in _loaders(data):
+            try:
+                samples.append(load())
+            except DatasetError as error:
+                if on_bad is None:
+                    raise
+                on_bad(error)
+    except OSError as error:  # a folder that must not be read, a name that is too long
+        raise DatasetError(f"{display_name(error.filename or data)}: {reason_of(error)}") from None
     if not samples:
         raise DatasetError(f"{display_name(data)}: no usable face in it")
     return samples

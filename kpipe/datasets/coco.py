@@ -10,6 +10,7 @@ from kpipe.datasets.samples import Sample, checked_points, format_errors
 from kpipe.errors import DatasetError
 from kpipe.formats.coco import face_keypoints, load
 from kpipe.utils.files import display_name
+from kpipe.utils.paths import is_file
 
 
 def faces(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -32,7 +33,7 @@ def picture_of(table: Path, name: str) -> Path:
         DatasetError: it is in neither.
     """
     for folder in (table.parent, table.with_suffix("")):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     raise DatasetError(
         f"{display_name(table)}: no picture {display_name(name)} beside it or in "

@@ -10,6 +10,7 @@ from kpipe.datasets.samples import Sample, checked_points, format_errors, photog
 from kpipe.errors import DatasetError
 from kpipe.formats import dlib
 from kpipe.utils.files import display_name
+from kpipe.utils.paths import is_file
 
 
 def boxes(table: Path) -> Iterator[tuple[str, Element]]:
@@ -36,6 +37,6 @@ def sample_of(table: Path, picture: str, box: Element) -> Sample:
         values = dlib.points(box)
     points = checked_points(values, where)
     path = table.parent / picture
-    if not path.is_file():
+    if not is_file(path):
         raise DatasetError(f"{where}: no picture {display_name(path)}")
     return Sample(path, points, "300w", photograph_of(path.stem))

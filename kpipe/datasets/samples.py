@@ -17,6 +17,9 @@ from kpipe.media.images import read_image
 from kpipe.preprocessing.crops import to_gray
 from kpipe.utils.files import display_name
 
+MAX_COORDINATE = 1e6
+"""Pixels, absolute value: beyond the side of any picture that can be read."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -76,16 +79,20 @@ def checked_points(values: object, where: str) -> NDArray[np.float32]:
         where: file and line or picture, for the message.
 
     Raises:
-        DatasetError: they are not 68 pairs of finite numbers, or lie within two pixels.
+        DatasetError: they are not 68 pairs of finite numbers, lie beyond `MAX_COORDINATE`, or
+            within two pixels.
     """
     try:
-        points = np.array(values, np.float32).reshape(-1, 2)
+        with np.errstate(over="ignore"):
+            points = np.array(values, np.float32).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"{where}: a coordinate is not a number") from None
     if len(points) != 68:
         raise DatasetError(f"{where}: {len(points)} points, 68 expected")
     if not np.isfinite(points).all():
         raise DatasetError(f"{where}: a coordinate is not finite")
+    if np.abs(points).max() > MAX_COORDINATE:
+        raise DatasetError(f"{where}: a coordinate is farther out than any picture is wide")
     if np.ptp(points, axis=0).max() < 2:
         raise DatasetError(f"{where}: all points lie in one place")
     return points

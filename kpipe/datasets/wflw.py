@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kpipe.datasets.samples import Sample, checked_points
+from kpipe.datasets.samples import Sample, checked_points, format_errors
 from kpipe.errors import DatasetError
+from kpipe.formats.records import reading
 from kpipe.utils.files import display_name
+from kpipe.utils.limits import bounded_lines
+from kpipe.utils.paths import is_file
 
 COLUMNS = 98 * 2 + 4 + 6 + 1
 
@@ -36,15 +39,14 @@ def lines(table: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DatasetError: the file cannot be read.
     """
+    name = display_name(table)
     try:
-        with table.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.split()
-    except OSError as error:
-        raise DatasetError(f"{display_name(table)}: {error.strerror or error}") from None
+        with format_errors(), reading(table, "rb") as file:
+            for number, line in enumerate(bounded_lines(file, name), 1):
+                if words := line.decode().split():
+                    yield number, words
     except UnicodeDecodeError:
-        raise DatasetError(f"{display_name(table)}: not a text file") from None
+        raise DatasetError(f"{name}: not a text file") from None
 
 
 def picture_of(table: Path, name: str) -> Path:
@@ -56,7 +58,7 @@ def picture_of(table: Path, name: str) -> Path:
     """
     folders = [table.parent, *(p / "WFLW_images" for p in (table.parent, *table.parents[1:4]))]
     for folder in folders:
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     raise DatasetError(
         f"{display_name(table)}: no picture {display_name(name)} beside it or in a folder "

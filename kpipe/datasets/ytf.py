@@ -6,14 +6,18 @@ Wolf et al., "Face Recognition in Unconstrained Videos with Matched Background S
 
 from __future__ import annotations
 
-import csv
+import io
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from kpipe.datasets.samples import Sample, checked_points
+from kpipe.datasets.samples import Sample, checked_points, format_errors
 from kpipe.errors import DatasetError
+from kpipe.formats.records import reading
 from kpipe.utils.files import display_name
+from kpipe.utils.limits import csv_rows
+from kpipe.utils.paths import is_file
 
 SUFFIX = "_frames_keypoints.csv"
 
@@ -30,16 +34,9 @@ def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DatasetError: the file cannot be read, or is not CSV.
     """
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            next(reader, None)
-            for row in reader:
-                yield reader.line_num, row
-    except OSError as error:
-        raise DatasetError(f"{display_name(table)}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{display_name(table)}: not a CSV file ({error})") from None
+    with format_errors(), reading(table, "rb") as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        yield from islice(csv_rows(text, display_name(table)), 1, None)
 
 
 def sample_of(table: Path, line: int, row: list[str]) -> Sample:
@@ -53,6 +50,6 @@ def sample_of(table: Path, line: int, row: list[str]) -> Sample:
         raise DatasetError(f"{where}: {len(row)} columns, 137 expected")
     points = checked_points(row[1:], where)
     picture = picture_folder(table) / row[0]
-    if not picture.exists():
+    if not is_file(picture):
         raise DatasetError(f"{where}: no picture {display_name(picture)}")
     return Sample(picture, points, "ytf", re.sub(r"_\d+$", "", Path(row[0]).stem))

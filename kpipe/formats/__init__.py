@@ -2,7 +2,7 @@
 
 A record is a plain dict of one photograph or one video frame, see `kpipe.formats.records`. Records
 are read and written one by one, so that a file may be larger than memory. COCO's and dlib's are
-single documents: reading them needs memory for the whole.
+single documents: reading them needs memory for the whole. `kpipe.utils.limits` has the bounds.
 """
 
 from __future__ import annotations
@@ -41,14 +41,21 @@ class Format(Protocol):
             FormatError: it cannot be read, or is not of this format.
         """
 
-    def write(self, path: Path, records: Iterable[Record]) -> dict[str, int]:
+    def write(
+        self, path: Path, records: Iterable[Record], *, replace: bool = True
+    ) -> dict[str, int]:
         """Writes records to a file, or to a folder.
+
+        Args:
+            path: of the file or folder.
+            records: from a file, or checked by `kpipe.formats.records.checked_record`.
+            replace: whether files that exist may be replaced.
 
         Returns:
             What the format has no place for, and how often it was dropped.
 
         Raises:
-            FormatError: the format cannot hold a record.
+            FormatError: the format cannot hold a record, or a file may not be replaced.
             WriteError: the file cannot be written.
         """
 

@@ -5,7 +5,6 @@ This module stands above the formats: it reads COCO through `kpipe.formats.coco`
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 
 from kpipe.errors import BoxesError, FormatError
 from kpipe.formats import coco
-from kpipe.formats.records import reading
+from kpipe.formats.csv import unguarded
+from kpipe.formats.records import MAX_NUMBER, is_text, reading
 from kpipe.utils.files import display_name
+from kpipe.utils.limits import BOXES, RECORDS, csv_rows
 
 COLUMNS = ("image", "x0", "y0", "x1", "y1")
 """The columns that a CSV must have; others are ignored."""
@@ -37,13 +38,17 @@ def read_boxes(path: Path) -> dict[str, NDArray[np.float64]]:
         BoxesError: the file cannot be read, or a box is not one.
     """
     boxes: dict[str, list[list[float]]] = {}
+    count = 0
     try:
         for row in _coco_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
+            RECORDS.check(count := count + 1, display_name(path))
             each = boxes.setdefault(row.image, [])
             if row.box is None:
                 continue
             x0, y0, x1, y1 = row.box
-            if not (np.isfinite(row.box).all() and x1 > x0 and y1 > y0):
+            # The comparison is false for NaN.
+            within = all(abs(value) <= MAX_NUMBER for value in row.box)
+            if not (within and x1 > x0 and y1 > y0):
                 where = f"{display_name(path)}, {row.where}"
                 raise BoxesError(f"{where}: not a box with x0 < x1 and y0 < y1")
             each.append(row.box)
@@ -72,7 +77,8 @@ class GivenBoxes:
             (n, 4) float64, or None if no picture in the file has the photograph's file name.
 
         Raises:
-            BoxesError: several pictures share equally much.
+            BoxesError: several pictures share equally much, or the picture has more boxes than the
+                limit: each takes time.
         """
         shared = {
             name: _shared_parts(Path(name), Path(photo))
@@ -87,6 +93,10 @@ class GivenBoxes:
                 f"{display_name(photo)}: may be {display_name(first)} or "
                 f"{display_name(others[0])} in the file of boxes"
             )
+        try:
+            BOXES.check(len(self._boxes[first]), display_name(photo))
+        except FormatError as error:
+            raise BoxesError(str(error)) from None
         return self._boxes[first]
 
 
@@ -114,33 +124,30 @@ def _coco_rows(path: Path) -> Iterator[_Row]:
         yield _Row("images", image["file_name"], None)
     for number, annotation in enumerate(document.annotations, 1):
         where = f"annotation {number}"
-        try:
-            box = [float(value) for value in coco.corners(annotation)]
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise FormatError(
-                f"{display_name(path)}, {where}: `bbox` is not x, y, width, height"
-            ) from None
+        box = coco.box_of(annotation, f"{display_name(path)}, {where}")
         yield _Row(where, document.name_of(annotation), box)
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
+    name = display_name(path)
     with reading(path, "rb") as stream:
-        content = stream.read()
-    try:
-        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
+        text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+        rows = csv_rows(text, name)
+        _, columns = next(rows, (0, []))
+        missing = [column for column in COLUMNS if column not in columns]
         if missing:
-            raise FormatError(f"{display_name(path)}: no column {', '.join(missing)} in line 1")
-        for record in table:
-            where = f"line {table.line_num}"
-            numbers = [record[name] for name in COLUMNS[1:]]
+            raise FormatError(f"{name}: no column {', '.join(missing)} in line 1")
+        places = [columns.index(column) for column in COLUMNS]
+        for number, cells in rows:
+            if not cells:
+                continue
+            where = f"line {number}"
+            # A row that is cut off lacks cells.
+            image, *numbers = (cells[k] if k < len(cells) else "cut off" for k in places)
+            if not is_text(image):
+                raise FormatError(f"{name}, {where}: `image` is not text that a file can hold")
             try:
                 box = None if numbers == [""] * 4 else [float(value) for value in numbers]
-            except (TypeError, ValueError):
-                message = f"{display_name(path)}, {where}: a coordinate is not a number"
-                raise FormatError(message) from None
-            yield _Row(where, record["image"], box)
-    except UnicodeDecodeError:
-        raise FormatError(f"{display_name(path)}: not a text file") from None
-    except csv.Error as error:
-        raise FormatError(f"{display_name(path)}: not a CSV file ({error})") from None
+            except ValueError:
+                raise FormatError(f"{name}, {where}: a coordinate is not a number") from None
+            yield _Row(where, unguarded(image), box)

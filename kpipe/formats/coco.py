@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +21,17 @@ from kpipe.formats.records import (
     Record,
     checked_record,
     face_record,
+    is_number,
+    is_text,
     photo_record,
-    reading,
+    read_document,
+    results_file,
     scheme_named,
     scheme_of,
 )
 from kpipe.structures.schemes import IBUG68, Scheme
-from kpipe.utils.files import atomic_file, display_name
+from kpipe.utils.files import display_name
+from kpipe.utils.limits import FACES, RECORDS
 
 VISIBLE = 2
 """COCO's visibility flag of a point that is labeled and visible; 0 is a point without a label."""
@@ -36,7 +41,7 @@ class Document(NamedTuple):
     """The parts of a COCO file.
 
     Attributes:
-        images: by `id`, each with a `file_name` (text).
+        images: by `id` (a whole number or text), each with a `file_name` (text).
         annotations: each with the `image_id` of one of the images.
     """
 
@@ -53,25 +58,48 @@ def load(path: Path) -> Document:
     """Reads a file of any COCO annotations: boxes, keypoints or both.
 
     Raises:
-        FormatError: it cannot be read, or is not COCO's JSON.
+        FormatError: it cannot be read, is not COCO's JSON, or is beyond a limit.
     """
-    with reading(path, "rb") as stream:
-        content = stream.read()
+    name = display_name(path)
     try:
-        document = json.loads(content)
-        images = {}
+        document = json.loads(read_document(path))
+        images: dict[Any, dict[str, Any]] = {}
         for image in document["images"]:
-            if image["id"] in images:
-                raise ValueError(f"two images have the id {image['id']}")
-            images[image["id"]] = {**image, "file_name": str(image["file_name"])}
+            key = _checked_id(image["id"])
+            if key in images:
+                raise ValueError(f"two images have the id {key}")
+            if not (is_text(image["file_name"]) and image["file_name"]):
+                raise ValueError(f"the file_name of image {key} is not text that a file can hold")
+            images[key] = image
         annotations = list(document["annotations"])
+        RECORDS.check(len(images) + len(annotations), name)
+        faces: Counter[Any] = Counter()
         for number, annotation in enumerate(annotations, 1):
-            if annotation["image_id"] not in images:
+            key = _checked_id(annotation["image_id"])
+            if key not in images:
                 raise ValueError(f"annotation {number} is of no image in the file")
+            faces[key] += 1
+    except FormatError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise FormatError(f"{display_name(path)}: not COCO's JSON ({reason})") from None
+        reason = display_name(f"{type(error).__name__}: {error}"[:200])
+        raise FormatError(f"{name}: not COCO's JSON ({reason})") from None
+    for key, count in faces.items():
+        FACES.check(count, f"{name}, {display_name(images[key]['file_name'])}")
     return Document(images, annotations)
+
+
+def _checked_id(value: Any) -> int | str:
+    """The id of an image: a whole number, or text as some programs write it.
+
+    Raises:
+        ValueError, TypeError: it is neither.
+    """
+    if isinstance(value, str) and is_text(value):
+        return value
+    if type(value) is not int:
+        raise TypeError("the id of an image is neither a whole number nor text")
+    return value
 
 
 def face_keypoints(annotation: dict[str, Any]) -> Any | None:
@@ -89,11 +117,30 @@ def corners(annotation: dict[str, Any]) -> list[float]:
     """x0, y0, x1, y1 (pixels) of an annotation's `bbox`, which is x, y, width, height.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError: it has none, or not of four numbers.
+        KeyError, ValueError: it has none, or not of four numbers.
     """
-    x, y, width, height = annotation["bbox"]
+    values = annotation["bbox"]
+    if not (isinstance(values, list) and len(values) == 4 and all(map(is_number, values))):
+        raise ValueError("`bbox` is not x, y, width, height")
+    x, y, width, height = values
     # The sum of two decimal fractions is off in the last binary place.
     return [x, y, round(x + width, 6), round(y + height, 6)]
+
+
+def box_of(annotation: dict[str, Any], where: str) -> list[float]:
+    """x0, y0, x1, y1 (pixels) of an annotation's `bbox`, see `corners`.
+
+    Args:
+        annotation: of a `Document`.
+        where: file and annotation, for the message.
+
+    Raises:
+        FormatError: it has no `bbox`, or not one of four numbers.
+    """
+    try:
+        return corners(annotation)
+    except (KeyError, ValueError):
+        raise FormatError(f"{where}: `bbox` is not x, y, width, height") from None
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -112,7 +159,7 @@ def read(path: Path) -> Iterator[Record]:
             faces[annotation["image_id"]].append(_face(annotation, values))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             where = f"{display_name(path)}, annotation {number}"
-            reason = f"{type(error).__name__}: {error}"
+            reason = display_name(f"{type(error).__name__}: {error}"[:200])
             raise FormatError(f"{where}: not COCO's keypoints of a face ({reason})") from None
     places = {
         key: f"{display_name(path)}, {display_name(image['file_name'])}"
@@ -136,7 +183,7 @@ def _record(
             faces,
             image.get("error"),
             image.get("scheme") or scheme_of(faces, where, default).name,
-            **{name: image.get(name) for name in FRAME_PARTS},
+            **{name: image.get(name) for name in (*FRAME_PARTS, "warning")},
         )
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, FormatError):
@@ -151,16 +198,20 @@ def _face(annotation: dict[str, Any], values: list[float]) -> dict[str, Any]:
     return face_record(points, box, **{name: annotation.get(name) for name in FACE_PARTS})
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes one document. Nothing is dropped: the dict is empty.
 
     Raises:
-        FormatError: the scheme of the records is unknown.
+        FormatError: the scheme of the records is unknown, or the file exists and may not be
+            replaced.
         WriteError: the file cannot be written.
     """
     scheme = None
     # `images` come before `annotations` in the document: these wait in a file of their own.
-    with atomic_file(path) as stream, tempfile.TemporaryFile("w+") as later:
+    with (
+        results_file(path, replace=replace) as stream,
+        tempfile.TemporaryFile("w+") as later,
+    ):
         stream.write('{"images": [')
         faces = 0
         for number, record in enumerate(records, 1):
@@ -186,7 +237,7 @@ def _image(record: Record, number: int) -> dict[str, Any]:
         "width": record.get("width", 0),
         "height": record.get("height", 0),
     }
-    own = ("scheme", "error", *FRAME_PARTS)
+    own = ("scheme", "error", "warning", *FRAME_PARTS)
     return {**image, **{name: record[name] for name in own if name in record}}
 
 

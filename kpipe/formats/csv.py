@@ -1,9 +1,13 @@
-"""CSV: one row a face, and one row for each photograph without faces."""
+r"""CSV: one row a face, and one row for each photograph without faces.
+
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula. Names that do are
+written with `./` before them, which names the same file; in reasons the character is written as an
+escape, `\u003d` for `=`. `read` takes both back.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -11,16 +15,19 @@ from typing import Any
 
 from kpipe.errors import FormatError
 from kpipe.formats.records import (
+    FRAME_PARTS,
     Record,
     checked_record,
     face_record,
     photo_record,
     reading,
+    results_file,
     scheme_named,
 )
 from kpipe.structures.faces import Openness, Pose
 from kpipe.structures.schemes import IBUG68, SCHEMES, Scheme
-from kpipe.utils.files import atomic_file, display_name
+from kpipe.utils.files import display_name
+from kpipe.utils.limits import FACES, csv_rows
 
 LEADING = ("image", "face", "score", "x0", "y0", "x1", "y1", *Pose._fields)
 """The columns before the points: photograph, number of the face (from 1), score, box (pixels), pose
@@ -30,8 +37,25 @@ LEADING = ("image", "face", "score", "x0", "y0", "x1", "y1", *Pose._fields)
 FRAME = ("frame", "time", *(f"{part}_openness" for part in Openness._fields), "blink")
 """The columns that only frames of a video fill; time in seconds."""
 
-TRAILING = ("track", "width", "height", "error", *FRAME)
+TRAILING = ("track", "width", "height", "error", *FRAME, "warning")
 """The columns after the points; files of older versions lack some."""
+
+FORMULA = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+"""What spreadsheets take for the beginning of a formula, the full-width forms included."""
+
+NAME = re.compile(rf"(?:\./)*\s*[{FORMULA}]")
+"""A name that is a formula, or that looks like one that `guarded` has changed."""
+
+REASON = re.compile(rf"(^\s*|[;\t\r\n]\s*)([{FORMULA}])")
+"""Where formulas begin in a reason. Spreadsheets of some countries end cells at `;`, and then see
+the quotes of the first cell alone.
+"""
+
+ESCAPE = re.compile(r"\\u(00(?:3d|2b|2d|40|5c)|ff(?:1d|0b|0d|20))")
+"""The escapes of the characters of `FORMULA` and of the backslash."""
+
+QUOTED = re.compile(r'[",;\t\r\n]|^\s|\s$')
+"""What makes quotes necessary. Spreadsheets of some countries end cells at `;`."""
 
 
 def header(scheme: Scheme) -> str:
@@ -47,8 +71,10 @@ def rows_of_record(record: Record, scheme: Scheme) -> str:
     """
     if not record["faces"]:
         blank = [""] * (len(LEADING) - 1 + 3 * len(scheme) + 1)
-        photo = map(record.get, ("width", "height", "error", "frame", "time"))
-        return line([record["image"], *blank, *photo, *[""] * (len(FRAME) - 2)])
+        error, warning = (guarded_reason(record.get(name) or "") for name in ("error", "warning"))
+        photo = (*map(record.get, ("width", "height")), error, *map(record.get, FRAME_PARTS))
+        empty = [""] * (len(FRAME) - len(FRAME_PARTS))
+        return line([guarded(record["image"]), *blank, *photo, *empty, warning])
     if (own := scheme_named(record)) != scheme:
         raise FormatError(
             f"{display_name(record['image'])}: points of {own.name} in a table of {scheme.name}"
@@ -59,10 +85,41 @@ def rows_of_record(record: Record, scheme: Scheme) -> str:
 
 def line(values: Iterable[Any]) -> str:
     """A line of CSV with its line end; None is an empty cell."""
-    buffer = io.StringIO()
-    # The writer quotes a carriage return in a name only if lines end in one.
-    csv.writer(buffer, lineterminator="\r\n").writerow(values)
-    return buffer.getvalue().removesuffix("\r\n") + "\n"
+    return ",".join(map(_cell, values)) + "\n"
+
+
+def reason_line(cells: Iterable[str]) -> str:
+    """A line of CSV of a name and a reason, neither of which is a formula."""
+    name, *reasons = cells
+    return line([guarded(name), *map(guarded_reason, reasons)])
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    # Not `csv.writer`: it leaves `;` unquoted, and `a;=1` would be a formula in a cell of its own.
+    return '"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text
+
+
+def guarded(name: str) -> str:
+    """A name as no spreadsheet takes it for a formula; it still names the same file."""
+    return f"./{name}" if NAME.match(name) else name
+
+
+def unguarded(name: str) -> str:
+    """The inverse of `guarded`; names that it would not have changed are left alone."""
+    rest = name.removeprefix("./")
+    return rest if rest != name and NAME.match(rest) else name
+
+
+def guarded_reason(text: str) -> str:
+    r"""A reason or warning as no spreadsheet takes a part of it for a formula: `\u003d` for `=`."""
+    text = ESCAPE.sub(r"\\u005cu\1", text)
+    return REASON.sub(lambda match: f"{match[1]}\\u{ord(match[2]):04x}", text)
+
+
+def unguarded_reason(text: str) -> str:
+    """The inverse of `guarded_reason`."""
+    return ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -72,29 +129,29 @@ def read(path: Path) -> Iterator[Record]:
         FormatError: the file cannot be read, its columns are not those of `header`, or a cell is
             not of its kind; the message has the line.
     """
+    name = display_name(path)
     with reading(path) as stream:
-        table = csv.DictReader(stream)
-        try:
-            scheme = _scheme(table.fieldnames or [], path)
-            for rows in _photographs(table):
-                where = f"{display_name(path)}, line {table.line_num}"
-                yield checked_record(_record(rows, scheme), where)
-        except FormatError:
-            raise
-        except (ValueError, TypeError, csv.Error) as error:
-            # float(None): DictReader fills a row that is too short with None.
-            reason = "fewer cells than columns" if isinstance(error, TypeError) else error
-            raise FormatError(f"{display_name(path)}, line {table.line_num}: {reason}") from None
+        table = csv_rows(stream, name)
+        _, columns = next(table, (0, []))
+        scheme = _scheme(columns, path)
+        for number, rows in _photographs(_rows(table, columns, name), name):
+            where = f"{name}, line {number}"
+            try:
+                record = _record(rows, scheme)
+            except ValueError as error:
+                raise FormatError(f"{where}: {str(error)[:200]}") from None
+            yield checked_record(record, where)
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes the records. Nothing is dropped: the dict is empty.
 
     Raises:
-        FormatError: the records' points are of several schemes, or of an unknown one.
+        FormatError: the records' points are of several schemes, or of an unknown one; or the file
+            exists and may not be replaced.
         WriteError: the file cannot be written.
     """
-    with atomic_file(path) as stream:
+    with results_file(path, replace=replace) as stream:
         scheme, records = _with_scheme(records)
         stream.write(header(scheme))
         for record in records:
@@ -115,7 +172,7 @@ def _face_row(record: Record, number: int, face: dict[str, Any], count: int) -> 
     ]
     return line(
         [
-            record["image"],
+            guarded(record["image"]),
             number,
             _number(face.get("score"), 4),
             *(_number(value, 2) for value in face["box"]),
@@ -129,6 +186,7 @@ def _face_row(record: Record, number: int, face: dict[str, Any], count: int) -> 
             record.get("time"),
             *(openness.get(part) for part in Openness._fields),
             {True: "true", False: "false", None: ""}[face.get("blink")],
+            guarded_reason(record.get("warning") or ""),
         ]
     )
 
@@ -161,16 +219,33 @@ def _scheme(columns: Iterable[str], path: Path) -> Scheme:
     raise FormatError(f"{display_name(path)}: not the columns of kpipe's CSV")
 
 
-def _photographs(table: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
-    """The rows of each photograph or frame: their faces are numbered from 1."""
-    rows: list[dict[str, str]] = []
-    for row in table:
+def _rows(
+    table: Iterable[tuple[int, list[str]]], columns: list[str], name: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The cells of each row by column, with the row's line; empty lines are passed over."""
+    for number, cells in table:
+        if not cells:
+            continue
+        if len(cells) != len(columns):
+            which = "fewer" if len(cells) < len(columns) else "more"
+            raise FormatError(f"{name}, line {number}: {which} cells than columns")
+        yield number, dict(zip(columns, cells))
+
+
+def _photographs(
+    table: Iterable[tuple[int, dict[str, str]]], name: str
+) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    """The rows of each photograph or frame, with the line of the last: faces count from 1."""
+    last, rows = 0, list[dict[str, str]]()
+    for number, row in table:
         if rows and (row["face"] in ("", "1") or row["image"] != rows[-1]["image"]):
-            yield rows
+            yield last, rows
             rows = []
         rows.append(row)
+        last = number
+        FACES.check(len(rows), f"{name}, line {number}")
     if rows:
-        yield rows
+        yield last, rows
 
 
 def _record(rows: list[dict[str, str]], scheme: Scheme) -> Record:
@@ -181,8 +256,12 @@ def _record(rows: list[dict[str, str]], scheme: Scheme) -> Record:
         for name in ("width", "height", "frame")
     )
     time = None if photo["time"] is None else float(str(photo["time"]))
-    image, error = rows[0]["image"], photo["error"]
-    return photo_record(image, width, height, faces, error, scheme.name, frame, time)
+    image = unguarded(rows[0]["image"])
+    error, warning = (
+        None if photo[name] is None else unguarded_reason(str(photo[name]))
+        for name in ("error", "warning")
+    )
+    return photo_record(image, width, height, faces, error, scheme.name, frame, time, warning)
 
 
 def _face(row: dict[str, str], scheme: Scheme) -> dict[str, Any]:

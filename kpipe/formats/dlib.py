@@ -5,11 +5,13 @@ Pixels are counted from 0. A box may be marked `ignore`: a face that is not to b
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from kpipe.errors import FormatError
@@ -17,34 +19,101 @@ from kpipe.formats.records import (
     FACE_PARTS,
     Record,
     checked_record,
+    document_pieces,
     face_record,
     photo_record,
-    reading,
+    results_file,
     scheme_of,
 )
 from kpipe.structures.schemes import IBUG68
-from kpipe.utils.files import atomic_file, display_name
+from kpipe.utils.files import display_name
+from kpipe.utils.limits import FACES, RECORDS
+
+MAX_DEPTH = 32
+"""Elements inside each other. imglab nests five."""
+
+MAX_PARTS = 1_000
+"""Parts of one box."""
+
+UNPRINTABLE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML cannot hold."""
 
 
 def load(path: Path) -> list[ElementTree.Element]:
     """The `image` elements of a file, each with its name as `file`.
 
+    Of their content only `box` and `part` elements are kept.
+
     Raises:
-        FormatError: the file cannot be read, or is not XML.
+        FormatError: the file cannot be read, is not XML, declares entities, or is beyond a limit.
     """
+    name = display_name(path)
+    images = _Images(name)
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = images.refuse_entity
+    parser.StartElementHandler = images.start
+    parser.EndElementHandler = images.end
     try:
-        with reading(path, "rb") as stream:
-            return list(ElementTree.parse(stream).getroot().iter("image"))
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        for piece in document_pieces(path):
+            parser.Parse(piece, False)
+        parser.Parse(b"", True)
+    except FormatError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:
         # LookupError and ValueError: an encoding that Python does not know.
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{display_name(path)}: not dlib's XML of faces ({error})") from None
+        raise FormatError(f"{name}: not dlib's XML of faces ({error})") from None
+    return images.images
+
+
+class _Images:
+    """Handlers of a parser that keep the images of a file, their boxes, and the parts of those.
+
+    All other elements are passed over, so that what they hold takes neither memory nor time.
+
+    Args:
+        name: of the file, for messages.
+
+    Attributes:
+        images: the `image` elements.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.images: list[ElementTree.Element] = []
+        self._name = name
+        self._open: list[str] = []
+        self._boxes = 0
+        self._box: ElementTree.Element | None = None
+
+    def refuse_entity(self, *_: object) -> None:
+        raise FormatError(f"{self._name}: not dlib's XML of faces (it declares entities)")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._open.append(tag)
+        if len(self._open) > MAX_DEPTH:
+            reason = f"more than {MAX_DEPTH} elements inside each other"
+            raise FormatError(f"{self._name}: not dlib's XML of faces ({reason})")
+        if tag == "image":
+            RECORDS.check(len(self.images) + self._boxes + 1, self._name)
+            self.images.append(ElementTree.Element(tag, attributes))
+            self._box = None
+        elif tag == "box" and "image" in self._open:
+            self._box = ElementTree.SubElement(self.images[-1], tag, attributes)
+            self._boxes += 1
+            RECORDS.check(len(self.images) + self._boxes, self._name)
+            FACES.check(len(self.images[-1]), f"{self._name}, image {len(self.images)}")
+        elif tag == "part" and "box" in self._open and self._box is not None:
+            ElementTree.SubElement(self._box, tag, attributes)
+            if len(self._box) > MAX_PARTS:
+                where = f"{self._name}, image {len(self.images)}"
+                raise FormatError(f"{where}: more than {MAX_PARTS} parts of a box")
+
+    def end(self, _: str) -> None:
+        self._open.pop()
 
 
 def boxes(image: ElementTree.Element) -> list[ElementTree.Element]:
     """The `box` elements of an image that are not marked `ignore`."""
-    return [box for box in image.iter("box") if box.get("ignore") != "1"]
+    return [box for box in image.findall("box") if box.get("ignore") != "1"]
 
 
 def points(box: ElementTree.Element) -> list[list[float]]:
@@ -54,7 +123,7 @@ def points(box: ElementTree.Element) -> list[list[float]]:
         FormatError: a name or a coordinate is not a number. The message does not have the file.
     """
     try:
-        parts = sorted(box.iter("part"), key=lambda part: int(part.attrib["name"]))
+        parts = sorted(box.findall("part"), key=lambda part: int(part.attrib["name"]))
         return [[float(part.attrib["x"]), float(part.attrib["y"])] for part in parts]
     except (KeyError, ValueError):
         raise FormatError("the name or a coordinate of a part is not a number") from None
@@ -72,7 +141,7 @@ def read(path: Path) -> Iterator[Record]:
         try:
             faces.append([_face(box) for box in boxes(image) if box.find("part") is not None])
         except (KeyError, ValueError) as error:
-            reason = f"no {error} on a box" if isinstance(error, KeyError) else error
+            reason = f"no {error} on a box" if isinstance(error, KeyError) else str(error)[:200]
             raise FormatError(
                 f"{_where(path, image)}: not dlib's XML of faces ({reason})"
             ) from None
@@ -100,26 +169,30 @@ def _face(box: ElementTree.Element) -> dict[str, Any]:
     return face_record(points(box), [left, top, left + width - 1, top + height - 1])
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes one document.
 
     Returns:
         What it has no place for, and how often it was dropped.
 
     Raises:
+        FormatError: the file exists and may not be replaced.
         WriteError: the file cannot be written.
     """
     lost: Counter[str] = Counter()
-    with atomic_file(path) as stream:
+    with results_file(path, replace=replace) as stream:
         stream.write("<?xml version='1.0' encoding='UTF-8'?>\n<dataset>\n<name>faces</name>\n")
         stream.write("<images>\n")
         for record in records:
             name = record["image"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             lost["bytes of names that are not UTF-8"] += name != record["image"]
             lost["reasons of errors"] += "error" in record
+            lost["warnings"] += "warning" in record
             lost["numbers and times of frames"] += "frame" in record
             sizes = "".join(
-                f' {side}="{record[side]}"' for side in ("width", "height") if side in record
+                f" {side}={quoteattr(str(record[side]))}"
+                for side in ("width", "height")
+                if side in record
             )
             stream.write(f"<image file={quoteattr(_printable(name))}{sizes}>\n")
             for face in record["faces"]:
@@ -143,5 +216,5 @@ def _box(face: dict[str, Any]) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name without control characters, which XML cannot hold."""
-    return "".join(c if c >= " " else "\N{REPLACEMENT CHARACTER}" for c in name)
+    """A name without the characters that XML cannot hold."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", name)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kpipe.errors import FormatError
-from kpipe.formats.records import Record, checked_record, reading
-from kpipe.utils.files import atomic_file, display_name
+from kpipe.formats.records import Record, parse_record, reading, results_file
+from kpipe.utils.files import display_name
+from kpipe.utils.limits import bounded_lines
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -17,25 +17,21 @@ def read(path: Path) -> Iterator[Record]:
     Raises:
         FormatError: the file cannot be read, or a line is no record; the message has its number.
     """
+    name = display_name(path)
     with reading(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            where = f"{display_name(path)}, line {number}"
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                raise FormatError(f"{where}: not the record of a photograph (not JSON)") from None
-            yield checked_record(record, where)
+        for number, line in enumerate(bounded_lines(stream, name), 1):
+            if line.strip():
+                yield parse_record(line, f"{name}, line {number}")
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes one line a record. Nothing is dropped: the dict is empty.
 
     Raises:
+        FormatError: the file exists and may not be replaced.
         WriteError: the file cannot be written.
     """
-    with atomic_file(path) as stream:
+    with results_file(path, replace=replace) as stream:
         for record in records:
             stream.write(to_json(record) + "\n")
     return {}

@@ -14,12 +14,24 @@ except ImportError:
     raise ImportError("Parquet needs one more package: pip install 'kpipe[batch]'") from None
 
 from kpipe.errors import FormatError
-from kpipe.formats.records import FRAME_PARTS, Record, checked_record, face_record, photo_record
+from kpipe.formats.records import (
+    FRAME_PARTS,
+    MAX_POINTS,
+    Record,
+    checked_record,
+    face_record,
+    photo_record,
+    results_file,
+)
 from kpipe.structures.faces import Openness, Pose
-from kpipe.utils.files import atomic_file, display_name
+from kpipe.utils.files import display_name
+from kpipe.utils.limits import DOCUMENT, FACES
 
 GROUP = 2000
-"""Photographs in a row group: the most that are in memory at once."""
+"""Photographs in a row group that is written: the most that are in memory at once."""
+
+BATCH = 100
+"""Photographs that are read at a time."""
 
 NUMBERS = pa.list_(pa.float64())
 
@@ -49,6 +61,8 @@ SCHEMA = pa.schema(
         # Only of a video's frame; time in seconds.
         ("frame", pa.int64()),
         ("time", pa.float64()),
+        # Of a photograph that is incomplete.
+        ("warning", pa.string()),
     ]
 )
 
@@ -65,7 +79,9 @@ def read(path: Path) -> Iterator[Record]:
     for file in files:
         try:
             with pq.ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=GROUP):
+                _check_size(table.metadata, display_name(file))
+                for batch in table.iter_batches(batch_size=BATCH):
+                    DOCUMENT.check(batch.nbytes, f"{display_name(file)}, {BATCH} photographs")
                     for row in batch.to_pylist():
                         yield checked_record(_record(row), display_name(file))
         except FormatError:
@@ -75,10 +91,24 @@ def read(path: Path) -> Iterator[Record]:
             raise FormatError(
                 f"{display_name(file)}: not a readable Parquet file ({reason})"
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(
-                f"{display_name(file)}: not the columns of kpipe's Parquet ({error})"
+                f"{display_name(file)}: not the columns of kpipe's Parquet ({str(error)[:200]})"
             ) from None
+
+
+def _check_size(metadata: Any, where: str) -> None:
+    """Compares the numbers in a file, which may be packed a millionfold, with the limits.
+
+    Raises:
+        FormatError: a photograph has more than any has, or a group of photographs is too large.
+    """
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        DOCUMENT.check(group.total_byte_size, f"{where}, group {index + 1}")
+        columns = (group.column(column) for column in range(group.num_columns))
+        values = max((column.num_values for column in columns), default=0)
+        FACES.check(values // max(2 * MAX_POINTS * group.num_rows, 1), where)
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -88,7 +118,8 @@ def _record(row: dict[str, Any]) -> Record:
     faces = [face_record(**face) for face in row["faces"] or []]
     moment = {part: row.get(part) for part in FRAME_PARTS}
     sizes = row["width"], row["height"]
-    return photo_record(name, *sizes, faces, row["error"], row["scheme"], **moment)
+    scheme, warning = row["scheme"], row.get("warning")
+    return photo_record(name, *sizes, faces, row["error"], scheme, **moment, warning=warning)
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -98,22 +129,23 @@ def _row(record: Record) -> dict[str, Any]:
     text = name.decode("utf-8", "backslashreplace")
     row["image"] = text
     row["image_bytes"] = name if text != record["image"] else None
-    if row["error"] is not None:
-        row["error"] = row["error"].encode("utf-8", "backslashreplace").decode()
+    for column in ("error", "warning"):
+        if (reason := row[column]) is not None:
+            row[column] = reason.encode("utf-8", "backslashreplace").decode()
     return row
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes one file. Nothing is dropped: the dict is empty.
 
     Raises:
-        FormatError: a value does not fit its column.
+        FormatError: a value does not fit its column, or the file exists and may not be replaced.
         WriteError: the file cannot be written.
     """
     records = iter(records)
     try:
         with (
-            atomic_file(path, "wb") as stream,
+            results_file(path, "wb", replace=replace) as stream,
             pq.ParquetWriter(stream, SCHEMA, compression="zstd") as table,
         ):
             while rows := [_row(record) for record in itertools.islice(records, GROUP)]:

@@ -7,6 +7,7 @@ Results in this format are a folder. The file of a photograph's only face has th
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +17,16 @@ from kpipe.errors import FormatError
 from kpipe.formats.records import (
     FACE_PARTS,
     Record,
+    check_new,
     checked_record,
     face_record,
-    inside,
     photo_record,
+    reading,
     scheme_of,
 )
 from kpipe.utils.files import atomic_file, display_name
+from kpipe.utils.limits import FACES, POINTS_FILE
+from kpipe.utils.paths import inside, is_file, result_path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 """Endings of the pictures that lie beside `.pts` files."""
@@ -36,13 +40,16 @@ def read_pts(path: Path) -> list[list[float]]:
             the one in its header.
     """
     where = display_name(path)
+    if not is_file(path) and os.path.lexists(path):  # a pipe would be waited for
+        raise FormatError(f"{where}: not a file")
+    with reading(path, "rb") as stream:
+        content: bytes = stream.read(POINTS_FILE.value + 1)
+    POINTS_FILE.check(len(content), where)
     try:
-        text = path.read_text("ascii")
-    except OSError as error:
-        raise FormatError(f"{where}: {error.strerror or error}") from None
+        text = content.decode("ascii")
     except UnicodeDecodeError:
         raise FormatError(f"{where}: not a text file") from None
-    match = re.search(r"n_points\s*:\s*(\d+)\s*\{([^}]*)\}", text)
+    match = re.search(r"n_points\s*:\s*(\d{1,9})\s*\{([^{}]*)\}", text)
     if match is None:
         raise FormatError(f"{where}: no 'n_points: N {{ … }}' in it")
     try:
@@ -87,10 +94,16 @@ def read(path: Path) -> Iterator[Record]:
     """
     if not path.is_dir():
         raise FormatError(f"{display_name(path)}: not a folder of .pts files")
-    files = sorted(path.rglob("*.pts"))
+    try:
+        files = sorted(path.rglob("*.pts"))
+    except RecursionError:
+        raise FormatError(f"{display_name(path)}: its folders are nested too deeply") from None
+    except OSError as error:
+        raise FormatError(f"{display_name(path)}: {error.strerror or error}") from None
     if not files:
         raise FormatError(f"{display_name(path)}: no .pts files in it")
     for picture, members in _pictures(files).items():
+        FACES.check(len(members), display_name(picture))
         # Subtracting 1 leaves values such as 0.30000000000000004.
         faces = [
             face_record([[round(x, 6), round(y, 6)] for x, y in read_pts(member)])
@@ -125,7 +138,7 @@ def _beside(stem: Path, stems: set[Path]) -> Path | None:
         return stem
     candidates = (stem.with_name(stem.name + ending) for ending in PICTURES)
     # `b.jpg` is not the picture of `b.pts` if there is a `b.jpg.pts`.
-    return next((path for path in candidates if path.is_file() and path not in stems), None)
+    return next((path for path in candidates if is_file(path) and path not in stems), None)
 
 
 def _guessed(stem: Path, stems: set[Path]) -> Path:
@@ -139,14 +152,18 @@ def _face_number(file: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
+def write(path: Path, records: Iterable[Record], *, replace: bool = True) -> dict[str, int]:
     """Writes one file a face to a folder, in subfolders as the photographs' names have them.
+
+    Each path is made and checked by `kpipe.utils.paths.result_path`. Other files of the folder are
+    left alone.
 
     Returns:
         What the files have no place for, and how often it was dropped.
 
     Raises:
-        FormatError: two photographs would have the same files.
+        FormatError: two photographs would have the same files, a file exists and may not be
+            replaced, or a link leads out of the folder.
         WriteError: a file cannot be written.
     """
     lost: Counter[str] = Counter()
@@ -156,20 +173,24 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
         if not record["faces"]:
             lost["errors" if "error" in record else "photographs without a face"] += 1
         else:
+            lost["warnings"] += "warning" in record
             lost["sizes of photographs"] += "width" in record
             lost["times of frames"] += "time" in record
         name = inside(record["image"])
         frame = f"_frame{record['frame']}" if "frame" in record else ""
-        names = _names((name.rpartition(".")[0] or name) + frame, len(record["faces"]))
-        if any(hash(n) in taken for n in names):
-            names = _names(name + frame, len(record["faces"]))
-            if any(hash(n) in taken for n in names):
+        folder, slash, last = name.rpartition("/")
+        stem = folder + slash + (last.rpartition(".")[0] or last)
+        targets = _targets(path, stem + frame, len(record["faces"]))
+        if any(_key(target) in taken for target in targets):
+            targets = _targets(path, name + frame, len(record["faces"]))
+            if any(_key(target) in taken for target in targets):
                 raise FormatError(
                     f"{display_name(name)}: would have the same files as another photograph"
                 )
-        for file, face in zip(names, record["faces"]):
-            taken.add(hash(file))
-            with atomic_file(path / f"{file}.pts") as stream:
+        for target, face in zip(targets, record["faces"]):
+            taken.add(_key(target))
+            check_new(target, replace)
+            with atomic_file(target) as stream:
                 stream.write(to_pts(face["points"]))
             lost["boxes of faces"] += 1
             for part in FACE_PARTS:
@@ -177,5 +198,12 @@ def write(path: Path, records: Iterable[Record]) -> dict[str, int]:
     return {what: count for what, count in lost.items() if count}
 
 
-def _names(stem: str, count: int) -> list[str]:
-    return [stem] if count == 1 else [f"{stem}_{index + 1}" for index in range(count)]
+def _targets(folder: Path, stem: str, count: int) -> list[Path]:
+    """The files of a photograph's faces."""
+    names = [stem] if count == 1 else [f"{stem}_{index + 1}" for index in range(count)]
+    return [result_path(folder, name, ".pts") for name in names]
+
+
+def _key(target: Path) -> int:
+    """What two paths of one file have in common, on Windows whatever their case."""
+    return hash(os.path.normcase(target))

@@ -2,15 +2,21 @@
 
 Rows are read one at a time and their pixels kept as bytes, so that 7,049 of them take 65 MB and not
 the file's 250. What is wrong is said with the number of its row, counted from 1 below the header.
+
+Archives may be hostile: rows, their number, the size and ratio of a packed file and archives inside
+each other are limited.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import lzma
 import math
+import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpipe.datasets import held_out
-from kpipe.errors import KaggleError
+from kpipe.errors import FormatError, KaggleError
 from kpipe.structures.schemes import KAGGLE15
 from kpipe.utils.files import display_name
+from kpipe.utils.limits import Limit, RowLines
 
 SIDE = 96
 """Of the pictures, pixels."""
@@ -37,7 +44,29 @@ BEYOND = 96.0
 """Distance of a label from the picture [px] above which it counts as an error of the file."""
 
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+UNPACKED = Limit("KPIPE_MAX_KAGGLE_BYTES", 2 * 2**30, "bytes in a packed file")
+"""Kaggle's `training.csv` has 250 MB."""
+
+ROWS = Limit("KPIPE_MAX_KAGGLE_ROWS", 1_000_000, "rows")
+"""Kaggle's longest file, `IdLookupTable.csv`, has 27,124."""
+
+RATIO = Limit("KPIPE_MAX_KAGGLE_RATIO", 200, "times the size of the archive when it is unpacked")
+"""Of files above `SMALL`. Kaggle's files are packed to a quarter."""
+
+SMALL = 64 * 2**20
+"""Bytes that a packed file may have whatever its ratio."""
+
+NESTED = 3
+"""Zip files inside each other: the whole download holds `training.zip`."""
+
+LARGEST = 2**62
+"""The highest `ImageId` or `RowId`: it fits in 64 bits."""
+
+
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError),
+)
 """What Python's reader of zip files raises at those that are damaged, locked or of another kind."""
 
 
@@ -272,9 +301,12 @@ def _label(name: str, text: str) -> float:
 
 def _whole(name: str, text: str) -> int:
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise KaggleError(f"{name} is {text[:20]!r}, not a whole number") from None
+    if abs(number) > LARGEST:
+        raise KaggleError(f"{name} is {text[:20]} …, beyond 64 bits")
+    return number
 
 
 # Files to rows.
@@ -293,14 +325,15 @@ def _read(
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_opened(path, name, stack))
-            reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-            # The limit is for all readers of the process: a whole picture is one cell here.
-            csv.field_size_limit(max(csv.field_size_limit(), 2**20))
+            lines = RowLines(io.TextIOWrapper(file, "utf-8-sig", newline=""), display_name(path))
+            reader = csv.reader(lines)
             header = next(reader, None)
             if header is None:
                 raise KaggleError(f"{display_name(path)}: empty, the header of {name} expected")
             _check_header(path, name, header, columns, optional)
             for number, cells in enumerate(reader, 1):
+                lines.used = 0
+                ROWS.check(number, display_name(path))
                 if not cells:  # an empty line
                     continue
                 where = f"{display_name(path)}: row {number}"
@@ -313,6 +346,10 @@ def _read(
                 used += 1
                 if on_row is not None:
                     on_row(used)
+        except KaggleError:
+            raise
+        except FormatError as error:  # of a limit
+            raise KaggleError(str(error)) from None
         except csv.Error as error:
             raise KaggleError(f"{display_name(path)}: row {number + 1}: {error}") from None
         except UnicodeDecodeError:
@@ -338,7 +375,7 @@ def _check_header(
 ) -> None:
     missing = [column for column in columns if column not in header]
     foreign = [column for column in header if column not in (*columns, *optional)]
-    twice = [column for column in header if header.count(column) > 1]
+    twice = [column for column, count in Counter(header).items() if count > 1]
     what = [
         f"no column {missing[0]}" if missing else "",
         f"a column {foreign[0][:40]!r} that {name} does not have" if foreign else "",
@@ -358,11 +395,32 @@ def _opened(path: Path, name: str, stack: ExitStack) -> IO[bytes]:
             f"{display_name(path)}: {'not a file' if path.exists() else 'no such file'}"
         )
     file: IO[bytes] = path.open("rb")
+    depth = 0
     while _is_zip(file):
+        depth += 1
+        if depth > NESTED:
+            raise KaggleError(f"{display_name(path)}: more than {NESTED} zip files in each other")
         stack.enter_context(file)
         archive = stack.enter_context(zipfile.ZipFile(file))
-        file = archive.open(_member(path, name, archive.namelist()))
+        member = archive.getinfo(_member(path, name, archive.namelist()))
+        _check_unpacked(path, member)
+        file = archive.open(member)
     return file
+
+
+def _check_unpacked(path: Path, member: zipfile.ZipInfo) -> None:
+    """Compares a packed file with the limits; Python reads no more of it than the size it states.
+
+    Raises:
+        KaggleError: it is too large. Unpacked by hand, it is read whatever its size.
+    """
+    where = f"{display_name(path)}, {display_name(member.filename[:80])}"
+    try:
+        UNPACKED.check(member.file_size, where)
+        if member.file_size > SMALL:
+            RATIO.check(member.file_size // max(member.compress_size, 1), where)
+    except FormatError as error:
+        raise KaggleError(str(error)) from None
 
 
 def _is_zip(file: IO[bytes]) -> bool:

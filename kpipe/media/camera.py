@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 
 import numpy as np
 
 from kpipe.errors import CameraError
+from kpipe.media.formats import FILE_OPTIONS
 from kpipe.media.frames import Frame
 from kpipe.utils.files import display_name
 from kpipe.utils.opencv import cv2
@@ -21,6 +24,12 @@ RETRY = 0.5
 
 PATIENCE_MS = 5000
 """Of a stream: how long it may take to open or to send the next picture."""
+
+
+FFMPEG_SETTING = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+"""The environment variable from which OpenCV takes FFmpeg's options, its only way in."""
+
+_setting_lock = Lock()
 
 
 class Camera:
@@ -131,7 +140,8 @@ class Camera:
             parameters = [value for limit in limits for value in (limit, PATIENCE_MS)]
             # As a whole path: FFmpeg takes what stands before a colon for a protocol.
             place = str(Path(self.source).absolute()) if self.is_file else self.source
-            opened = capture.open(place, cv2.CAP_FFMPEG, parameters)
+            with _as_file() if self.is_file else nullcontext():
+                opened = capture.open(place, cv2.CAP_FFMPEG, parameters)
         if opened:
             return capture
         capture.release()
@@ -155,3 +165,19 @@ class Camera:
         if not os.access(device, os.R_OK | os.W_OK):
             return f"{self.name}: no permission to use {device}; the group video has it"
         return None
+
+
+@contextmanager
+def _as_file() -> Iterator[None]:
+    """What OpenCV opens meanwhile is a file in a format that is read, and opens no other."""
+    options = "|".join(f"{name};{value}" for name, value in FILE_OPTIONS.items())
+    with _setting_lock:
+        before = os.environ.get(FFMPEG_SETTING)
+        os.environ[FFMPEG_SETTING] = options
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[FFMPEG_SETTING]
+            else:
+                os.environ[FFMPEG_SETTING] = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import av.error
 from av.container import InputContainer
 
 from kpipe.errors import VideoError
+from kpipe.media.formats import FILE_OPTIONS
 from kpipe.utils.files import display_name
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -16,7 +18,15 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 AHEAD = 8
-"""Frames that are decoded before they are asked for."""
+"""Frames that are decoded before they are asked for, at most."""
+
+
+AHEAD_BYTES = 256 << 20
+"""Memory that these frames take, at most, unless a single one takes more [bytes]."""
+
+
+URL_PATIENCE = 30.0
+"""Seconds that an address may take to open, or to send more."""
 
 
 ODD_TITLES: dict[str, Any] = (
@@ -34,8 +44,11 @@ def open_input(path: str) -> InputContainer:
     name = display_name(path)
     if "://" not in path:
         try:
-            if Path(path).is_dir():
+            mode = Path(path).stat().st_mode
+            if stat.S_ISDIR(mode):
                 raise VideoError(f"{name}: a folder, not a video")
+            if not stat.S_ISREG(mode):
+                raise VideoError(f"{name}: a pipe or device, not a file")
             with Path(path).open("rb") as file:
                 if not file.read(1):
                     raise VideoError(f"{name}: empty")
@@ -44,16 +57,30 @@ def open_input(path: str) -> InputContainer:
                 raise
             raise VideoError(f"{name}: {reason_of(error)}") from None
     try:
-        # As a whole path: FFmpeg takes what stands before a colon for a protocol.
-        place = path if "://" in path else str(Path(path).absolute())
-        container: InputContainer = av.open(place, **ODD_TITLES)
+        if "://" in path:
+            container: InputContainer = av.open(path, timeout=URL_PATIENCE, **ODD_TITLES)
+        else:
+            # As a whole path: FFmpeg takes what stands before a colon for a protocol.
+            container = av.open(str(Path(path).absolute()), options=FILE_OPTIONS, **ODD_TITLES)
         return container
-    except av.error.InvalidDataError:
+    # FFmpeg calls a format that it must not read an invalid argument.
+    except (av.error.InvalidDataError, av.error.ArgumentError):
         raise VideoError(
-            f"{name}: not a video in a format known here, or cut off before its index"
+            f"{name}: not a video in a format that is read, or cut off before its index"
         ) from None
-    except (av.error.FFmpegError, OSError) as error:
+    except MemoryError:
+        raise VideoError(f"{name}: needs more memory than there is") from None
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{name}: cannot be opened ({reason_of(error)})") from None
+
+
+def frames_ahead(width: int, height: int) -> int:
+    """How many frames may wait decoded.
+
+    Args:
+        width, height: of a frame [px].
+    """
+    return max(min(AHEAD, AHEAD_BYTES // max(width * height * 3, 1)), 1)
 
 
 def reason_of(error: BaseException) -> str:

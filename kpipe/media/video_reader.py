@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import av.error
 import numpy as np
@@ -20,8 +20,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kpipe.errors import VideoError
-from kpipe.media.ffmpeg import AHEAD, open_input, reason_of
+from kpipe.media.ffmpeg import frames_ahead, open_input, reason_of
 from kpipe.media.frames import Frame
+from kpipe.media.limits import check_frame
+from kpipe.media.tonemap import ToneMap, needs_tone_map
 from kpipe.utils.files import display_name
 
 T = TypeVar("T")
@@ -36,6 +38,13 @@ JOIN = 0.5
 """Seconds that time must go back by for another recording to begin there."""
 
 
+POLL = 0.2
+"""Seconds between two looks at whether to stop, while a frame is waited for."""
+
+HANGING = 2.0
+"""Seconds that the decoding thread has to end; then it is left behind."""
+
+
 class VideoReader:
     """The frames of a video file, upright, with their times.
 
@@ -45,6 +54,7 @@ class VideoReader:
     Args:
         path: anything FFmpeg reads, MP4, MOV, MKV, WebM, AVI, GIF, MPEG …; a path or a URL.
         start, stop: seconds; frames before the one and from the other on are left out.
+        stopped: asked while a frame is waited for, so that a decoder that hangs can be left.
 
     Attributes:
         width, height: of the upright frames, pixels.
@@ -56,24 +66,33 @@ class VideoReader:
 
     Raises:
         VideoError: there is no such file, or no picture in it that can be decoded.
+        KeyboardInterrupt: stopped before there was a frame.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, start: float = 0.0, stop: float = math.inf
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start: float = 0.0,
+        stop: float = math.inf,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.path = os.fspath(path)
         self.start, self.stop = start, stop
         self.problem: str | None = None
-        self._container, self._stream = _open_video(self.path)
+        self._stopped = stopped
+        self._tone_map: tuple[tuple[int, int], ToneMap] | None = None
+        self._decoding: Thread | None = None
+        self._container, self._stream = self._waited(lambda: _open_video(self.path))
         self._began = self._container.start_time or 0
         self.time_base = Fraction(self._stream.time_base or Fraction(1, 1000))
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate else 30.0
         total = self._container.duration
         self.duration = total / av.time_base if total and total > 0 else None
-        self._decoder = _Decoder(self._container, self._stream)
+        self._decoder = _Decoder(self._container, self._stream, stopped)
         # The first frame alone tells how the pictures are turned.
-        frame = self._head = self._first()
+        frame = self._head = self._waited(self._first)
         self._orientation = Orientation.of(frame)
         transposed = self._orientation.transposed
         size = (frame.width, frame.height)
@@ -96,12 +115,21 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
-        self._container.close()
+        """Closes the file, unless a decoder hangs in it."""
+        if self._decoding is None or not self._decoding.is_alive():
+            self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, decoded in a thread of its own. Once only."""
-        return ahead(self._frames(), AHEAD)
+        items = _Ahead(self._frames(), frames_ahead(self.width, self.height), self._stopped)
+        self._decoding = items.thread
+        return iter(items)
+
+    def _waited(self, act: Callable[[], T]) -> T:
+        """The result of an act, done in a thread of its own, so that Ctrl-C is heard meanwhile."""
+        for result in _Ahead((do() for do in (act,)), 1, self._stopped):
+            return result
+        raise KeyboardInterrupt
 
     def _first(self) -> av.VideoFrame:
         """The first frame that can be decoded."""
@@ -113,6 +141,8 @@ class VideoReader:
         if frame is not None:
             return frame
         self._container.close()
+        if self._stopped():
+            raise KeyboardInterrupt
         raise VideoError(f"{display_name(self.path)}: no picture can be decoded ({reason})")
 
     def _frames(self) -> Iterator[Frame]:
@@ -135,6 +165,8 @@ class VideoReader:
             last = time
             number += 1
             frame = self._decoder.next()
+        if self._stopped():
+            return
         self.problem = self._ends_early(last) or self._decoder.problem
 
     def _begin(self) -> tuple[av.VideoFrame | None, int]:
@@ -144,7 +176,9 @@ class VideoReader:
         with suppress(av.error.FFmpegError):
             self._container.seek(self._began + int(self.start * av.time_base))
             # After a seek the first frames may lack what they refer to: that is no damage.
-            self._decoder = _Decoder(self._container, self._stream, corrupt_counts=False)
+            self._decoder = _Decoder(
+                self._container, self._stream, self._stopped, corrupt_counts=False
+            )
             first = self._decoder.next()
             # Where the file has no index, a seek may land anywhere.
             if first is not None and first.pts is not None and self._time(first, 0) <= self.start:
@@ -153,7 +187,7 @@ class VideoReader:
                 return first, round(since * self.rate)
         self._container.close()
         self._container, self._stream = _open_video(self.path)
-        self._decoder = _Decoder(self._container, self._stream, corrupt_counts=False)
+        self._decoder = _Decoder(self._container, self._stream, self._stopped, corrupt_counts=False)
         return self._decoder.next(), 0
 
     def _ends_early(self, last: float) -> str | None:
@@ -192,14 +226,33 @@ class VideoReader:
         space: int = frame.colorspace
         if space == UNSPECIFIED:
             space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
-        picture = frame.reformat(format="rgb24", src_colorspace=space)
-        image = np.asarray(picture.to_ndarray(), np.uint8)
+        tone_map = self._tone_map_of(frame)
+        if tone_map is not None:
+            deep = frame.reformat(format="rgb48le", src_colorspace=space)
+            image = tone_map(np.asarray(deep.to_ndarray(), np.uint16))
+        else:
+            picture = frame.reformat(format="rgb24", src_colorspace=space)
+            image = np.asarray(picture.to_ndarray(), np.uint8)
         image = self._orientation(image)
         if image.shape[:2] != (self.height, self.width):
             # The picture changes size half way: rare, and the result has one size.
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             image = np.asarray(picture.reformat(self.width, self.height).to_ndarray(), np.uint8)
         return np.ascontiguousarray(image, np.uint8)
+
+    def _tone_map_of(self, frame: av.VideoFrame) -> ToneMap | None:
+        """What brings a frame to BT.709; None if it needs nothing."""
+        transfer, primaries = self._code(frame, "color_trc"), self._code(frame, "color_primaries")
+        if not needs_tone_map(transfer, primaries):
+            return None
+        if self._tone_map is None or self._tone_map[0] != (transfer, primaries):
+            self._tone_map = ((transfer, primaries), ToneMap(transfer, primaries))
+        return self._tone_map[1]
+
+    def _code(self, frame: av.VideoFrame, name: str) -> int:
+        """One of FFmpeg's codes for the colors of a frame, from it or else from its stream."""
+        codes = (getattr(owner, name, None) for owner in (frame, self._stream.codec_context))
+        return next((int(code) for code in codes if code and code != UNSPECIFIED), UNSPECIFIED)
 
 
 class Orientation(NamedTuple):
@@ -242,6 +295,7 @@ class _Decoder:
 
     Args:
         container, stream: what is decoded.
+        stopped: asked before each packet; true ends the frames.
         corrupt_counts: whether frames that the decoder calls corrupt count as damage.
 
     Attributes:
@@ -250,8 +304,14 @@ class _Decoder:
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, *, corrupt_counts: bool = True
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        stopped: Callable[[], bool],
+        *,
+        corrupt_counts: bool = True,
     ) -> None:
+        self._stopped = stopped
         self.damaged = 0
         self.unread: str | None = None
         self._corrupt_counts = corrupt_counts
@@ -273,7 +333,7 @@ class _Decoder:
         return None
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        while True:
+        while not self._stopped():
             packet: av.Packet[VideoStream] | None = None
             try:
                 packet = next(self._packets, None)
@@ -295,39 +355,60 @@ class _Decoder:
                 return
 
 
-def ahead(items: Iterator[T], count: int) -> Iterator[T]:
-    """The items, made in a thread of its own, at most `count` of them ahead of time."""
-    ready: Queue[tuple[T] | BaseException | None] = Queue(count)
-    left = Event()
+class _Ahead(Generic[T]):
+    """Items that are made in a thread of its own, ahead of time. To be iterated once.
 
-    def put(item: tuple[T] | BaseException | None) -> bool:
-        while not left.is_set():
+    Args:
+        items: makes them.
+        count: at most so many of them wait.
+        stopped: asked while an item is waited for; true ends the iteration.
+
+    Attributes:
+        thread: that makes them. It is left behind if it hangs.
+    """
+
+    def __init__(self, items: Iterator[T], count: int, stopped: Callable[[], bool]) -> None:
+        self._items, self._stopped = items, stopped
+        self._ready: Queue[tuple[T] | BaseException | None] = Queue(count)
+        self._left = Event()
+        self.thread = Thread(target=self._make, name="kpipe-decode", daemon=True)
+
+    def __iter__(self) -> Iterator[T]:
+        self.thread.start()
+        try:
+            while (item := self._next()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item[0]
+        finally:
+            self._left.set()
+            with suppress(Empty):
+                self._ready.get_nowait()
+            self.thread.join(HANGING)
+
+    def _next(self) -> tuple[T] | BaseException | None:
+        while True:
+            try:
+                return self._ready.get(timeout=POLL)
+            except Empty:
+                if self._stopped():
+                    return None
+
+    def _make(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put((item,)):
+                    return
+            self._put(None)
+        except BaseException as error:  # for whoever iterates
+            self._put(error)
+
+    def _put(self, item: tuple[T] | BaseException | None) -> bool:
+        while not self._left.is_set():
             with suppress(Full):
-                ready.put(item, timeout=0.1)
+                self._ready.put(item, timeout=0.1)
                 return True
         return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put((item,)):
-                    return
-            put(None)
-        except BaseException as error:  # for whoever iterates
-            put(error)
-
-    thread = Thread(target=make, name="kpipe-decode", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item[0]
-    finally:
-        left.set()
-        with suppress(Empty):
-            ready.get_nowait()
-        thread.join()
 
 
 def _open_video(path: str) -> tuple[InputContainer, VideoStream]:
@@ -345,6 +426,12 @@ def _open_video(path: str) -> tuple[InputContainer, VideoStream]:
     if streams[0].codec_context is None:
         container.close()
         raise VideoError(f"{display_name(path)}: no decoder for the kind of video in it")
+    context = streams[0].codec_context
+    try:
+        check_frame(context.width, context.height, display_name(path))
+    except VideoError:
+        container.close()
+        raise
     streams[0].thread_type = "AUTO"
     return container, streams[0]
 

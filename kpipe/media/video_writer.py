@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from queue import Queue
@@ -11,11 +12,12 @@ from threading import Thread
 
 import av.error
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from kpipe.errors import VideoError
-from kpipe.media.ffmpeg import AHEAD, CONTAINERS, reason_of
+from kpipe.media.ffmpeg import CONTAINERS, frames_ahead, reason_of
 from kpipe.media.video_audio import SoundCopier
 from kpipe.utils.files import display_name
 
@@ -65,24 +67,51 @@ class VideoWriter:
         if self.path.suffix.lower() not in CONTAINERS:
             raise VideoError(f"{display_name(path)}: videos are written as {', '.join(CONTAINERS)}")
         self.problem: str | None = None
-        self._temporary = self.path.with_name(f".kpipe-{os.getpid()}{self.path.suffix.lower()}")
+        self.shape = (height, width)
+        self._last = -1
+        self._closed = False
+        self._sound: SoundCopier | None = None
+        self._opened = ExitStack()
+        try:
+            self._container = self._open_container()
+            self._add_stream(rate, time_base, pixel_aspect)
+            if sound:
+                self._sound = SoundCopier(os.fspath(sound), start, self._container)
+                self._opened.callback(self._sound.close)
+        except BaseException as error:
+            self._opened.close()
+            if isinstance(error, (OSError, ValueError, av.error.FFmpegError)) and not isinstance(
+                error, VideoError
+            ):
+                raise VideoError(
+                    f"{display_name(path)}: cannot be written ({reason_of(error)})"
+                ) from None
+            raise
+        waiting = frames_ahead(width, height)
+        self._waiting: Queue[tuple[NDArray[np.uint8], float] | None] = Queue(waiting)
+        self._failure: BaseException | None = None
+        self._thread = Thread(target=self._encode, name="kpipe-encode", daemon=True)
+        self._thread.start()
+
+    def _open_container(self) -> OutputContainer:
+        """The file under its temporary name, open; closed and removed with `_opened`."""
         format_ = CONTAINERS[self.path.suffix.lower()]
         options = {} if format_ == "matroska" else {"movflags": "+faststart"}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(
-                str(self._temporary), "w", format=format_, container_options=options
-            )
-        except (OSError, av.error.FFmpegError) as error:
-            raise VideoError(
-                f"{display_name(path)}: cannot be written ({reason_of(error)})"
-            ) from None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = _new_file(self.path)
+        self._opened.callback(_remove, self._temporary)
+        container = av.open(str(self._temporary), "w", format=format_, container_options=options)
+        self._opened.callback(_close, container)
+        return container
+
+    def _add_stream(self, rate: float, time_base: Fraction, pixel_aspect: Fraction) -> None:
         # MP4 counts time in at most 32 bits of its unit's denominator; some files have odd units.
         self._unit = time_base if 1 < time_base.denominator <= 10**6 else Fraction(1, 90_000)
         rate = min(max(rate, 1.0), 240.0)
         stream = self._container.add_stream(
             "libx264", rate=Fraction(rate).limit_denominator(1001), options=_x264(rate)
         )
+        height, width = self.shape
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         stream.thread_type = "AUTO"
@@ -91,16 +120,7 @@ class VideoWriter:
         context.sample_aspect_ratio = pixel_aspect
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # 16 to 235
-        self._stream = stream
-        self.shape = (height, width)
-        self._rate = rate
-        self._last = -1
-        self._closed = False
-        self._sound = SoundCopier(os.fspath(sound), start, self._container) if sound else None
-        self._waiting: Queue[tuple[NDArray[np.uint8], float] | None] = Queue(AHEAD)
-        self._failure: BaseException | None = None
-        self._thread = Thread(target=self._encode, name="kpipe-encode", daemon=True)
-        self._thread.start()
+        self._stream, self._rate = stream, rate
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
         """Adds a frame (h, w, 3) RGB; times must grow.
@@ -131,17 +151,15 @@ class VideoWriter:
         try:
             if self._failure is None and self._last >= 0:
                 self._finish(sound_to)
+                if self._failure is None:
+                    self._temporary.replace(self.path)
+        except OSError as error:
+            self._failure = error
         finally:
-            with suppress(av.error.FFmpegError, OSError):
-                self._container.close()
             if self._sound is not None:
-                self._sound.close()
                 self.problem = self._sound.problem
-            if self._failure is not None or self._last < 0:
-                self._temporary.unlink(missing_ok=True)
+            self._opened.close()
         self._check()
-        if self._last >= 0:
-            self._temporary.replace(self.path)
 
     def _finish(self, sound_to: float | None) -> None:
         try:
@@ -190,6 +208,28 @@ class VideoWriter:
             self._container.mux(packet)
         if self._sound is not None:
             self._sound.up_to(time)
+
+
+def _new_file(path: Path) -> Path:
+    """A new, empty file beside another, of the same ending and with a name that nobody can foresee.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    # Not `tempfile`, whose files only their owner may read: this one becomes the result.
+    temporary = path.with_name(f".kpipe-{secrets.token_hex(8)}{path.suffix.lower()}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _close(container: OutputContainer) -> None:
+    with suppress(av.error.FFmpegError, OSError):
+        container.close()
 
 
 def _x264(rate: float) -> dict[str, str]:

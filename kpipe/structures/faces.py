@@ -140,6 +140,7 @@ class Faces(Sequence[Face]):
         scheme: what the points are.
         frame: number of the frame in its video, from 0.
         time: of the frame, seconds since the video began.
+        warning: one line on what is missing of a photograph that is cut short, or None.
     """
 
     faces: tuple[Face, ...]
@@ -149,6 +150,7 @@ class Faces(Sequence[Face]):
     scheme: Scheme = IBUG68
     frame: int | None = None
     time: float | None = None
+    warning: str | None = None
 
     @overload
     def __getitem__(self, index: int) -> Face: ...
@@ -216,12 +218,14 @@ class Faces(Sequence[Face]):
             moment["frame"] = self.frame
         if self.time is not None:
             moment["time"] = round(self.time, 4)
+        remark = {} if self.warning is None else {"warning": self.warning}
         return {
             "image": self.path,
             **moment,
             "width": self.width,
             "height": self.height,
             "scheme": self.scheme.name,
+            **remark,
             "faces": [face.to_dict() for face in self.faces],
         }
 
@@ -235,6 +239,7 @@ class Faces(Sequence[Face]):
             path=record["image"],
             frame=record.get("frame"),
             time=record.get("time"),
+            warning=record.get("warning"),
             scheme=SCHEMES[record["scheme"]],
         )
 

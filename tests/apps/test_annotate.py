@@ -16,6 +16,7 @@ import kpipe
 from kpipe import KAGGLE15, Faces, Pipeline
 from kpipe.apps.annotate import AnnotatedPhoto
 from kpipe.apps.sinks import Crops, Csv, JsonLines, Pictures, PtsFolder, Sink, Video
+from kpipe.detectors.proposals import ProposalDetector
 from kpipe.errors import BoxesError, WriteError
 from kpipe.formats.pts import read_pts
 from kpipe.media.frames import Frame
@@ -166,6 +167,38 @@ def test_a_sink_that_does_not_suit_the_photographs(small_photo: Path, tmp_path: 
         kpipe.annotate([small_photo] * 2, Idle(), [Pictures("-")])
     with pytest.raises(ValueError, match="no picture format is named"):
         kpipe.annotate([small_photo], Idle(), [Pictures(tmp_path / "out.xyz")])
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest"),
+    [((10_000, 400), 125), ((9_700, 100), 121), ((4_000, 700), 50), ((3_000, 2_000), None),
+     ((1_000, 50), None)],
+)  # fmt: skip
+def test_what_was_not_looked_for_is_said(
+    pipeline: Pipeline, tmp_path: Path, size: tuple[int, int], smallest: int | None
+) -> None:
+    name = str(tmp_path / "wide.png")
+    Image.new("RGB", size).save(name)
+    (result,) = kpipe.annotate([name], pipeline)
+    remark = f"{name}: faces below {smallest} pixels were not looked for; --min-face 40 does"
+    assert result.notes == [*([remark] if smallest else []), f"{name}: no face found"]
+
+
+def test_who_names_the_smallest_face_hears_nothing_of_it(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    Image.new("RGB", (10_000, 400)).save(tmp_path / "wide.png")
+    asked = Pipeline(ProposalDetector(min_face=200))
+    for notes in (
+        kpipe.annotate([tmp_path / "wide.png"], asked)[0].notes,
+        kpipe.annotate([tmp_path / "wide.png"], boxes=_one_box(tmp_path))[0].notes,
+    ):
+        assert not any("looked for" in note for note in notes)
+
+
+def _one_box(folder: Path) -> Path:
+    (folder / "boxes.csv").write_text("image,x0,y0,x1,y1\nwide.png,60,40,200,200\n")
+    return folder / "boxes.csv"
 
 
 def test_boxes_are_used_in_place_of_the_detector(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 
-from kpipe import Faces
+from kpipe import Face, Faces
 from kpipe.batch.engines.local import LocalEngine
 from kpipe.batch.job import run
 from kpipe.batch.types import (
@@ -24,7 +28,7 @@ from kpipe.batch.types import (
     Task,
 )
 from kpipe.batch.worker import failed
-from kpipe.errors import EngineError, ModelError
+from kpipe.errors import EngineError, KpipeError, ModelError
 from kpipe.formats.jsonl import to_json
 from kpipe.options import PipelineOptions
 from tests.cli.test_batch import photos
@@ -141,11 +145,9 @@ def test_a_folder_that_cannot_be_read_is_reported_and_counted(names: Path, tmp_p
 def test_the_photographs_of_a_vanished_archive_fail_and_the_rest_goes_on(
     names: Path, tmp_path: Path
 ) -> None:
-    import zipfile
-
-    path = names / "x.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("in.jpg", b"")
+    path = names / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("in.jpg"))
 
     class Removing(OneByOne):
         def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
@@ -160,7 +162,7 @@ def test_the_photographs_of_a_vanished_archive_fail_and_the_rest_goes_on(
     result = run(options, Removing(), input_error=problems.append)
     assert result.complete and result.totals.errors == 2 and result.unreadable == 1
     errors = (tmp_path / "out/errors.csv").read_text()
-    assert "x.zip/in.jpg: cannot be taken from the archive any more" in errors
+    assert "x.tar.gz/in.jpg: cannot be taken from the archive any more" in errors
 
 
 def test_a_missing_network_is_an_error_before_anything_is_written(
@@ -198,6 +200,82 @@ def test_parquet_is_written_in_shards_when_asked(names: Path, tmp_path: Path) ->
     assert sorted(p.name for p in folder.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
     found = [r["image"] for r in load_format("parquet").read(folder)]
     assert found == ["a.jpg", "bad.jpg", "c.jpg", "d.jpg"]
+
+
+class Finding(OneByOne):
+    """An engine whose results are as real ones: with one face of 68 points."""
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
+        points = np.arange(136, dtype=np.float32).reshape(68, 2)
+        face = Face(np.float32([0, 0, 9, 9]), 0.9, points, np.ones(68, np.float32))
+        for task in tasks:
+            self.done.append(task.name)
+            record = to_json(Faces((face,), 200, 200, task.name).to_dict())
+            yield [
+                (
+                    task,
+                    PhotoResult(task.id, task.name, record, 1, None, False, task.size, task.mtime),
+                )
+            ]
+
+
+def test_bits_lost_in_the_journal_cost_an_error_or_work_but_never_the_results(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / f"in/{number:02d}.jpg").touch()
+    options = options_for(
+        tmp_path / "in", tmp_path / "out", formats=("jsonl", "csv", "coco", "pts")
+    )
+    run(options, Finding())
+    journal = tmp_path / "out/.kpipe/journal.sqlite"
+    whole = journal.read_bytes()
+    random = Random(170)
+    ends = {"damaged": 0, "whole": 0, "again": 0}
+    for _ in range(MUTATIONS):
+        content = bytearray(whole)
+        for _ in range(random.choice((1, 1, 2, 8, 64))):
+            place = random.choice((random.randrange(len(content)), random.randrange(4096)))
+            content[place] ^= random.choice((1 << random.randrange(8), random.randrange(256)))
+        if random.random() < 0.1:
+            del content[random.randrange(len(content)) :]
+        journal.write_bytes(content)
+        engine = Finding()
+        try:
+            result = run(options, engine)
+        except KpipeError as error:
+            assert "\n" not in str(error) and str(journal) in str(error)
+            ends["damaged"] += 1
+        else:
+            assert result.complete and result.totals == (40, 40, 40, 0, 0)
+            assert len(lines(tmp_path / "out")) == 40
+            ends["again" if engine.done else "whole"] += 1
+        for left in journal.parent.glob("journal.sqlite-*"):
+            left.unlink()
+    assert all(ends.values()), ends
+
+
+MUTATIONS = int(os.environ.get("KPIPE_FUZZ", "50"))
+"""Of the journal; a longer search is `KPIPE_FUZZ=2000 pytest tests/batch/test_job.py`."""
+
+
+@pytest.mark.parametrize(
+    "face", [{}, {"points": 5}, {"points": [[1, 2]]}, {"points": [["x", "y"]] * 68, "box": [1]}]
+)
+def test_a_record_of_nonsense_in_the_journal_is_one_error(
+    names: Path, tmp_path: Path, face: dict[str, object]
+) -> None:
+    class Nonsense(OneByOne):
+        def run(self, tasks: Iterator[Task]) -> Iterator[list[tuple[Task, Answer]]]:
+            for task in tasks:
+                record = json.dumps({"image": task.name, "faces": [face]})
+                yield [(task, PhotoResult(task.id, task.name, record, 1, size=0, mtime=task.mtime))]
+
+    run(options_for(names, tmp_path / "out"), Nonsense())
+    for format_ in ("csv", "coco", "pts"):
+        with pytest.raises(KpipeError, match=r"the record of a\.jpg in the journal: not"):
+            run(options_for(names, tmp_path / "out", formats=(format_,)), OneByOne())
 
 
 PARENT = """

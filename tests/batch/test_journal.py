@@ -222,6 +222,80 @@ def test_a_damaged_record_is_one_error(path: Path) -> None:
             list(journal.records())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "record = x'0011'", "record = 'text'", "record = NULL", "record = 5", "name = 'a.jpg'",
+        "faces = 'one'", "faces = -1", "faces = 9e999", "faces = 4611686018427387904",
+        "options = 'x'", "size = 'x'", "digest = 'x'", "again = 7", "error = x'ff'", "faces = 2",
+    ],
+)  # fmt: skip
+def test_a_damaged_result_is_done_again(path: Path, change: str) -> None:
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("PRAGMA ignore_check_constraints = ON")
+        base.execute("PRAGMA writable_schema = ON")
+        # A disk that loses bits does not respect the columns' constraints.
+        base.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
+        base.commit()
+    with closing(sqlite3.connect(path)) as base:
+        base.execute(f"UPDATE results SET {change} WHERE name = x'612e6a7067'")
+        base.commit()
+    with closing(Journal(path, KEY)) as journal:
+        journal.add_found([photo("a.jpg"), photo("b.jpg")])
+        journal.mark_valid()
+        journal.drop_damaged()
+        assert journal.totals() == Totals(2, 1, 2, 0, 0)
+        assert [p.photo.name for p in journal.pending()] == ["a.jpg"]
+        journal.add(results(journal), ignore)
+        assert list(journal.records()) == [record("a.jpg"), record("b.jpg", 2)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\xff\xfe", b"[", b"[" * 10**5, b"null", b"[1]", b'{"image": "b.jpg", "faces": [{}]}',
+        b'{"image": "a.jpg", "faces": 1}', b'{"image": "a.jpg", "faces": ["x"]}', b"{}",
+        b'{"image": "a.jpg", "faces": []}', b" " * 10**8,
+    ],
+    ids=lambda content: repr(content[:12]),
+)  # fmt: skip
+def test_a_record_that_is_none_is_done_again(path: Path, content: bytes) -> None:
+    with closing(sqlite3.connect(path)) as base:
+        packed = zlib.compress(content)
+        base.execute("UPDATE results SET record = ? WHERE name = x'612e6a7067'", (packed,))
+        base.commit()
+    with closing(Journal(path, KEY)) as journal:
+        journal.add_found([photo("a.jpg"), photo("b.jpg", 7)])
+        journal.mark_valid()
+        assert journal.drop_damaged() == 1
+        assert [p.photo.name for p in journal.pending()] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "[1]", "5", "[" * 10**5, "\ud800"])
+def test_options_that_cannot_be_read_make_results_outdated(path: Path, content: str) -> None:
+    with closing(sqlite3.connect(path)) as base:
+        value = content.encode("utf-8", "surrogatepass")
+        base.execute("UPDATE options SET content = CAST(? AS TEXT)", (value,))
+        base.commit()
+    try:
+        with closing(Journal(path, KEY)) as journal:
+            journal.add_found([photo("a.jpg")])
+            journal.mark_valid()
+            assert journal.outdated() == (
+                1,
+                ["the options of an earlier run, which cannot be read"],
+            )
+    except BatchError as error:
+        assert content == "\ud800" and "damaged; remove it to begin anew" in str(error)
+
+
+def test_a_journal_with_programs_is_of_another_form(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("CREATE TRIGGER t AFTER UPDATE ON results BEGIN DELETE FROM results; END")
+    with pytest.raises(BatchError, match="of another version"):
+        Journal(path, KEY)
+
+
 def test_one_process_at_a_time(path: Path) -> None:
     with (
         closing(Journal(path, KEY)),

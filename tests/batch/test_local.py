@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from kpipe.batch.types import PhotoResult, PictureOptions, Task
 from kpipe.errors import EngineError
 from kpipe.options import PipelineOptions
 from tests.cli.test_batch import linux
-from tests.conftest import wait_for
+from tests.conftest import ROOT, wait_for
 
 QUICK = PipelineOptions(min_face=0.3, tilt="upright")
 
@@ -77,3 +78,55 @@ def test_waiting_for_a_processor_is_not_hanging() -> None:
         wait_for(lambda: not _processor_time(busy.pid)[0])
         assert _processor_time(busy.pid)[1] > 0.2
         busy.kill()
+
+
+CUSTOM = """
+import os, subprocess, sys, time
+if "spawn_main" in " ".join(sys.orig_argv):
+    from kpipe.batch.engines import local
+    class Starter:
+        def __init__(self, *_): pass
+        def __call__(self, task):
+            other = subprocess.Popen(["sleep", "1000"])
+            with open("started", "w") as stream:
+                stream.write(f"{os.getpid()} {other.pid}.")
+            time.sleep(1000)
+    local.PhotoWorker = Starter
+"""
+"""Makes workers start another program for each photograph, as some decoders do, and wait for it."""
+
+
+def runs(process: int) -> bool:
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
+
+
+@linux
+@pytest.mark.parametrize("cause", ["time limit", "killed worker", "killed parent", "Ctrl-C"])
+def test_what_a_worker_has_started_dies_with_it(
+    small_photo: Path, tmp_path: Path, cause: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CUSTOM)
+    limit = "1" if cause == "time limit" else "600"
+    command = [sys.executable, "-m", "kpipe", "batch", small_photo, "-o", "out", "--workers", "1"]
+    started = tmp_path / "started"
+    with subprocess.Popen(
+        [*command, "--time-limit", limit],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stderr=subprocess.DEVNULL,
+    ) as job:
+        wait_for(lambda: started.exists() and started.read_text().endswith("."))
+        worker, other = map(int, started.read_text().rstrip(".").split())
+        if cause == "killed worker":
+            os.kill(worker, signal.SIGKILL)
+        elif cause == "killed parent":
+            job.kill()
+        elif cause == "Ctrl-C":
+            job.send_signal(signal.SIGINT)
+        wait_for(lambda: not runs(other))
+        job.wait()
+    assert not runs(worker)

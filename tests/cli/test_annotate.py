@@ -143,6 +143,27 @@ def test_bad_photos_do_not_stop_the_good_ones(
     assert (tmp_path / "photo_annotated.jpg").exists()
 
 
+def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
+    kpipe: Run, small_photo: Path, tmp_path: Path
+) -> None:
+    content = small_photo.read_bytes()
+    (tmp_path / "short.jpg").write_bytes(content[:-1])
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) * 9 // 10])
+    done = kpipe("annotate", "short.jpg", "cut.jpg", "-q", "--json", "-")
+    assert done.returncode == 1
+    first, second = (json.loads(line) for line in lines(done.stdout))
+    assert first["warning"] == "its end is missing, but no pixel is"
+    assert second["warning"].startswith("cut short or damaged: ")
+    assert len(first["faces"]) == len(second["faces"]) == 1
+    assert lines(done.stderr) == [
+        f"kpipe: {record['image']}: {record['warning']}" for record in (first, second)
+    ]
+    assert (tmp_path / "cut_annotated.jpg").exists()
+    done = kpipe("annotate", "-", "--json", "-", "-q", input=content[:-1])
+    assert done.returncode == 1
+    assert lines(done.stderr) == ["kpipe: standard input: its end is missing, but no pixel is"]
+
+
 @pytest.mark.parametrize(
     "name", [b"with space.jpg", b"new\nline.jpg", b"-dash.jpg", b"caf\xe9.jpg", b"[bold]x[/].jpg"]
 )

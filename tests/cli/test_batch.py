@@ -386,6 +386,25 @@ def test_bad_photographs_do_not_stop_the_good_ones(
     assert "6 done now" in talk(batch("photos", "-o", "out", "--retry"))
 
 
+def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
+    batch: Batch, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "cut.jpg").write_bytes((photos / "a/0.jpg").read_bytes()[:-1])
+    done = batch("photos", "-o", "out")
+    warning = "its end is missing, but no pixel is"
+    assert done.returncode == 1
+    assert f"cut.jpg: {warning}" in talk(done)
+    found = records(tmp_path / "out")
+    assert found["cut.jpg"]["warning"] == warning and len(found) == 13
+    assert found["cut.jpg"]["faces"] == found["a/0.jpg"]["faces"]
+    with (tmp_path / "out/errors.csv").open() as stream:
+        rows = [(row["image"], row["reason"]) for row in csv.DictReader(stream)]
+    assert rows == [("cut.jpg", warning)]
+    # The next run has nothing to do, and the photograph is as it was.
+    done = batch("photos", "-o", "out")
+    assert done.returncode == 1 and "0 errors; 0 done now" in talk(done)
+
+
 def test_names_of_all_kinds(batch: Batch, photos: Path, tmp_path: Path) -> None:
     names = [
         b"caf\xe9.jpg",

@@ -241,3 +241,135 @@ def test_files_are_safe(kpipe: Run, lines: Path) -> None:
 
 def test_the_help_names_every_format() -> None:
     assert FORMAT_NAMES.split("|") == list(FORMATS)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "image", ["../../../PWNED.jpg", "/../../PWNED.jpg", "a/../../../PWNED.jpg", "/tmp/../PWNED.jpg"]
+)
+def test_no_name_in_a_record_leads_out_of_the_folder(
+    kpipe: Run, portrait_faces: Faces, tmp_path: Path, image: str
+) -> None:
+    work = tmp_path / "one/two/three"
+    work.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "one", work.parent, work):
+        (folder / "PWNED.pts").write_text("precious")
+    record = portrait_faces.at(image).to_dict()
+    (work / "f.jsonl").write_text(json.dumps(record) + "\n")
+    before = everything(tmp_path)
+    done = kpipe("convert", "f.jsonl", "out", cwd=work)
+    assert done.returncode == 0, done.stderr
+    after = everything(tmp_path)
+    assert {name: after[name] for name in before} == before
+    (new,) = set(after) - set(before)
+    assert new.startswith("one/two/three/out/") and new.endswith("PWNED.pts")
+
+
+@pytest.mark.parametrize("part", ["frame", "track", "width", "scheme", "time"])
+def test_no_other_part_of_a_record_becomes_a_path(
+    kpipe: Run, portrait_faces: Faces, tmp_path: Path, part: str
+) -> None:
+    record = portrait_faces.at("a.jpg").to_dict()
+    (record["faces"][0] if part == "track" else record)[part] = "/../../../PWNED"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/f.jsonl").write_text(json.dumps(record) + "\n")
+    before = everything(tmp_path)
+    done = kpipe("convert", "f.jsonl", "out", cwd=tmp_path / "in")
+    assert done.returncode == 1 and f"`{part}` is not" in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1 and everything(tmp_path) == before
+
+
+def test_a_link_in_the_folder_of_pts_is_not_followed_out_of_it(
+    kpipe: Run, lines: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").symlink_to(tmp_path / "away", target_is_directory=True)
+    done = kpipe("convert", "faces.jsonl", "out", "--force")
+    assert done.returncode == 1 and b"out/a/b.pts: a link leads out of out" in done.stderr
+    assert list((tmp_path / "away").iterdir()) == []
+
+
+def test_force_replaces_the_files_that_are_written_and_no_others(
+    kpipe: Run, lines: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out/a").mkdir(parents=True)
+    for name in ("out/a/b.pts", "out/a/mine.pts", "out/notes.txt"):
+        (tmp_path / name).write_text("precious")
+    before = everything(tmp_path)
+    done = kpipe("convert", "faces.jsonl", "out")
+    assert done.returncode == 1 and b"out: exists; --force replaces it" in done.stderr
+    assert everything(tmp_path) == before
+    assert kpipe("convert", "faces.jsonl", "out", "--force").returncode == 0
+    after = everything(tmp_path)
+    changed = [name for name in before if after[name] != before[name]]
+    assert changed == ["out/a/b.pts"]
+
+
+def test_a_pts_file_that_appears_while_others_are_written_is_kept(
+    photographs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from kpipe.errors import FormatError
+
+    def records() -> Any:
+        yield photographs[1]
+        (tmp_path / "out/a").mkdir()
+        (tmp_path / "out/a/b.pts").write_text("precious")
+        yield photographs[0]
+
+    with pytest.raises(FormatError, match=r"b\.pts: exists; --force replaces it"):
+        load_format("pts").write(tmp_path / "out", records(), replace=False)
+    assert (tmp_path / "out/a/b.pts").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv", "parquet", "coco", "dlib"])
+def test_a_file_that_appears_during_the_conversion_is_kept(
+    photographs: list[dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    from kpipe.errors import FormatError
+
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    target = tmp_path / "out"
+
+    def records() -> Any:
+        yield photographs[0]
+        target.write_text("precious")
+
+    with pytest.raises(FormatError, match="out: exists; --force replaces it"):
+        load_format(name).write(target, records(), replace=False)
+    assert target.read_text() == "precious" and list(tmp_path.iterdir()) == [target]
+    load_format(name).write(target, records())
+    assert target.read_bytes() != b"precious"
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(kpipe: Run, lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.csv").symlink_to("missing.csv")
+    done = kpipe("convert", "faces.jsonl", "out.csv")
+    assert done.returncode == 1 and b"out.csv: exists; --force replaces it" in done.stderr
+    assert (tmp_path / "out.csv").is_symlink()
+
+
+def test_files_that_are_read_are_not_replaced_by_force(
+    kpipe: Run, photographs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    load_format("parquet").write(tmp_path / "parts.parquet/part-0.parquet", photographs)
+    load_format("pts").write(tmp_path / "p/q", photographs)
+    before = everything(tmp_path)
+    for arguments in (
+        ("parts.parquet", "parts.parquet/part-0.parquet"),
+        ("p/q", "p", "--to", "pts"),
+        ("p", "p/q", "--to", "pts"),
+    ):
+        done = kpipe("convert", *arguments, "--force")
+        assert done.returncode == 1 and b"is what is read" in done.stderr, arguments
+    assert everything(tmp_path) == before
+    assert kpipe("convert", "p", "p/all.jsonl").returncode == 0

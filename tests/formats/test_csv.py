@@ -88,3 +88,75 @@ def test_a_header_longer_than_any_column_name_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("x" * 200_000)
     with pytest.raises(FormatError, match=r"a\.csv, line \d: field larger than"):
         list(csv_format.read(tmp_path / "a.csv"))
+
+
+NAMES = [
+    *("=1+1.jpg", "+1.jpg", "-1.jpg", "@SUM(A1).jpg", "\t=1.jpg", "\r=1.jpg", " =1.jpg", "\n=1"),
+    *("./=1+1.jpg", "././-1.jpg", "./a.jpg", "/=1.jpg", "＝1+1.jpg", "=cmd|' /C calc'!A0.jpg"),
+    *(
+        "a;=1+1.jpg",
+        "a\t=1.jpg",
+        'a"=1.jpg',
+        "a,=1.jpg",
+        "a\n=1.jpg",
+        "a\r=1.jpg",
+        " a ",
+        "'=1.jpg",
+    ),
+    *("a;./=1", "a;././=1;=2", "a\t./=1", "=;=;=", "==", "=\n=", "\n\n=", ";=", "; =", "./;./="),
+    *("a.jpg", "1-2.jpg", "名前.jpg", "caf\udce9.jpg", "--", "=", "./", "./."),
+]
+
+
+def test_no_name_or_reason_is_a_formula_and_all_read_back_the_same(
+    tmp_path: Path, portrait_faces: Faces
+) -> None:
+    record = portrait_faces.to_dict()
+    records = [{**record, "image": name} for name in NAMES]
+    records += [{**record, "image": name, "faces": []} for name in NAMES]
+    records += [{**record, "image": "w.jpg", "warning": name} for name in NAMES]
+    records += [{"image": name, "error": f"{name}: empty", "faces": []} for name in NAMES]
+    path = tmp_path / "a.csv"
+    csv_format.write(path, records)
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    # As spreadsheets split the file: at commas, or where these are decimal marks at semicolons.
+    for separator in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            for cell in row:
+                if cell.lstrip().startswith(tuple("=+-@＝＋－＠")):
+                    assert separator == ","
+                    float(cell)
+    found = list(csv_format.read(path))
+    assert [r["image"] for r in found] == [r["image"] for r in records]
+    assert [r.get("error") for r in found] == [r.get("error") for r in records]
+    assert [r.get("warning") for r in found] == [r.get("warning") for r in records]
+    assert found == records
+
+
+def test_names_of_older_files_are_read_as_they_are(tmp_path: Path, portrait_faces: Faces) -> None:
+    csv_format.write(tmp_path / "a.csv", [portrait_faces.at("n.jpg").to_dict()])
+    text = (tmp_path / "a.csv").read_text()
+    for name in ("=1.jpg", "-1.jpg", "./a.jpg"):
+        (tmp_path / "b.csv").write_text(text.replace("n.jpg", name))
+        assert [r["image"] for r in csv_format.read(tmp_path / "b.csv")] == [name]
+
+
+def test_rows_of_errors_are_no_formulas() -> None:
+    assert csv_format.reason_line(("image", "reason")) == "image,reason\n"
+    text = csv_format.reason_line(("=1.jpg", "=1.jpg: empty;=2"))
+    assert text == './=1.jpg,"\\u003d1.jpg: empty;\\u003d2"\n'
+
+
+def test_a_photograph_of_a_job_is_no_formula_in_its_tables(tmp_path: Path) -> None:
+    from kpipe.batch.tables import GrowingTable
+
+    record = '{"image": "=1.jpg", "error": "=1.jpg: empty", "faces": []}'
+    for kind in ("csv", "errors"):
+        table = GrowingTable(tmp_path / f"{kind}.csv", kind)
+        (tmp_path / kind).mkdir()
+        table.begin([record], tmp_path / kind)
+        table.add([record])
+        table.close()
+    assert [r["image"] for r in csv_format.read(tmp_path / "csv.csv")] == ["=1.jpg"] * 2
+    lines = (tmp_path / "errors.csv").read_text().splitlines()
+    assert lines == ["image,reason", *["./=1.jpg,\\u003d1.jpg: empty"] * 2]

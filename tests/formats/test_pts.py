@@ -91,3 +91,26 @@ def test_a_folder_without_pts_is_named(tmp_path: Path) -> None:
         list(pts.read(tmp_path))
     with pytest.raises(FormatError, match=r"not a folder of \.pts files"):
         list(pts.read(tmp_path / "missing"))
+
+
+def test_a_name_without_an_ending_in_a_folder_with_a_dot(
+    tmp_path: Path, portrait_faces: Faces
+) -> None:
+    record = portrait_faces.to_dict()
+    names = ["a.b/c", "a.jpg", "a.b/.jpg", "a.b/./c.jpg", "x/../y.jpg", "x/__/y.png"]
+    pts.write(tmp_path / "p", ({**record, "image": name} for name in names))
+    written = sorted(str(f.relative_to(tmp_path / "p")) for f in (tmp_path / "p").rglob("*.pts"))
+    assert written == [
+        "a.b/.jpg.pts", "a.b/c.jpg.pts", "a.b/c.pts", "a.pts", "x/__/y.png.pts", "x/__/y.pts"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "/a.jpg"), ("a/b.jpg", "a//b.jpg"), ("..", "__")])
+def test_two_photographs_never_have_one_file(
+    tmp_path: Path, portrait_faces: Faces, names: tuple[str, str]
+) -> None:
+    record = portrait_faces.to_dict()
+    pts.write(tmp_path / "p", ({**record, "image": name} for name in names[:1]))
+    three = ({**record, "image": name} for name in (*names, names[0]))
+    with pytest.raises(FormatError, match="would have the same files as another photograph"):
+        pts.write(tmp_path / "p", three)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kpipe.errors import ImageError
+from kpipe.errors import ImageError, WriteError
 from kpipe.media.images import encode, read_image, read_photo
 from kpipe.utils.files import display_name, write_file
 
@@ -225,7 +225,7 @@ def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_bytes(b"old")
-    with pytest.raises(ImageError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_file(blocked / "below.jpg", b"new")
     write_file(tmp_path / "new" / "folder" / "x.jpg", b"new")
     assert (tmp_path / "new" / "folder" / "x.jpg").read_bytes() == b"new"

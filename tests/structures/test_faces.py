@@ -42,6 +42,8 @@ def test_json_there_and_back(portrait_faces: Faces) -> None:
         assert after.sigma == pytest.approx(before.sigma, abs=0.0006)
         assert after.pose == pytest.approx(before.pose, abs=0.006)
     assert Faces.from_dict(record).to_dict() == record
+    record["warning"] = "cut short"
+    assert Faces.from_dict(record).to_dict() == record
 
 
 def test_filter_keeps_the_rest_as_it_was() -> None:

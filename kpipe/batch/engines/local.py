@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpipe.batch.reading import LARGEST_FILE
 from kpipe.batch.types import Answer, PictureOptions, Task
 from kpipe.batch.worker import PhotoWorker, failed, thumbnail
 from kpipe.errors import EngineError, OutputError, reason_of
@@ -57,6 +58,7 @@ class LocalEngine:
         workers: number of processes.
         time_limit: seconds that a photograph may take.
         memory: bytes that a worker may hold, None for no limit (only Linux has one).
+        largest: bytes of a photograph's file at most.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class LocalEngine:
         workers: int,
         time_limit: float = 60.0,
         memory: int | None = None,
+        largest: int = LARGEST_FILE,
     ) -> None:
-        self._worker_arguments = (pipeline, pictures, memory)
+        self._worker_arguments = (pipeline, pictures, memory, largest)
         self._count = workers
         self._time_limit = time_limit
         self._failed_starts = 0
@@ -188,7 +191,11 @@ class _Worker:
     """
 
     def __init__(
-        self, pipeline: PipelineOptions, pictures: PictureOptions, memory: int | None
+        self,
+        pipeline: PipelineOptions,
+        pictures: PictureOptions,
+        memory: int | None,
+        largest: int,
     ) -> None:
         self.tasks: deque[Task] = deque()
         self.since, self.busy = time.monotonic(), 0.0
@@ -197,17 +204,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, pipeline, pictures, memory, os.getpid()), daemon=True
+            target=_serve,
+            args=(theirs, pipeline, pictures, memory, largest, os.getpid()),
+            daemon=True,
         )
-        # The terminal sends Ctrl-C to the whole process group, but only the parent should react. A
-        # child inherits blocked signals from its first moment on. (multiprocessing unblocks SIGINT
-        # when it starts its resource tracker, so the tracker is started before.)
-        resource_tracker.ensure_running()
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _without_interrupts():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
 
     def takes(self, task: Task) -> bool:
@@ -232,6 +234,7 @@ class _Worker:
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
+            _kill_group(self._process.pid)
             self._process.join(5)
             self.dead = _cause_of_death(self._process.exitcode)
             return []
@@ -252,9 +255,38 @@ class _Worker:
         return running and busy - self.busy < limit
 
     def kill(self) -> None:
+        if self.dead is None:
+            _kill_group(self._process.pid)
         self._process.kill()
         self._process.join()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Makes processes that are started meanwhile deaf to Ctrl-C, where the system can.
+
+    The terminal sends it to the whole process group, but only the parent should react. A child
+    inherits blocked signals from its first moment on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # multiprocessing unblocks SIGINT when it starts its resource tracker: it is started before.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _kill_group(leader: int | None) -> None:
+    """Kills a worker and the programs that its decoders have started: see `_lead_group`."""
+    if leader is not None and hasattr(os, "killpg"):
+        # The worker has no group yet, or nothing is left of it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def _processor_time(process: int | None) -> tuple[bool, float]:
@@ -264,16 +296,20 @@ def _processor_time(process: int | None) -> tuple[bool, float]:
     """
     try:
         text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
         return False, 0.0
     # The second field is the program's name in parentheses and may hold any character.
     state, *fields = text.rpartition(")")[2].split()
-    return state == "R", (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
+    return state == "R", (int(fields[10]) + int(fields[11])) / ticks
 
 
 def _cause_of_death(code: int | None) -> str:
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # a real-time signal
+            name = f"signal {-code}"
         hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
         return f"its worker was ended by {name}{hint}"
     return f"its worker ended with code {code}"
@@ -288,13 +324,15 @@ def _serve(
     pipeline: PipelineOptions,
     pictures: PictureOptions,
     memory: int | None,
+    largest: int,
     parent: int,
 ) -> None:
     """The main function of a worker process: answers tasks until its pipe closes."""
-    _die_with(parent)
     _silence_output()
+    _die_with(parent)
+    _lead_group()
     try:
-        worker = PhotoWorker(pipeline, pictures)
+        worker = PhotoWorker(pipeline, pictures, largest)
     except Exception as error:
         pipe.send(EngineError(reason_of(error)))
         return
@@ -308,27 +346,59 @@ def _serve(
             return
         answer: Any
         try:
-            answer = worker(task) if task.thumbnail is None else _thumbnail(task)
+            answer = worker(task) if task.thumbnail is None else _thumbnail(task, largest)
         except OutputError as error:
             answer = error
         pipe.send(answer)
 
 
-def _thumbnail(task: Task) -> bytes | None:
+def _thumbnail(task: Task, largest: int) -> bytes | None:
     try:
-        return thumbnail(task)
+        return thumbnail(task, largest)
     except Exception:  # the contact sheet leaves this photograph out
         return None
 
 
+def _lead_group() -> None:
+    """Makes this worker the leader of a process group, which dies with it.
+
+    Programs that it starts are in the group. Its parent kills the group; a guard does so should
+    something else kill the worker, or the parent too.
+    """
+    if not hasattr(os, "setpgid"):
+        return
+    os.setpgid(0, 0)
+    if hasattr(os, "fork") and _can_watch() and os.fork() == 0:
+        # The guard. It waits here, and its last act is to kill the group that it is in.
+        worker = os.getpgrp()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.closerange(3, 256)
+        _signal_at_parents_end(signal.SIGTERM)
+        if os.getppid() == worker:
+            signal.sigwait({signal.SIGTERM})
+        os.killpg(0, signal.SIGKILL)
+
+
 def _die_with(parent: int) -> None:
     """Ends this worker at once when its parent ends, however that was."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if _can_watch():
+        _signal_at_parents_end(signal.SIGKILL)
         # The parent may have ended before the call.
         if os.getppid() != parent:
             os._exit(0)
+
+
+def _can_watch() -> bool:
+    """Whether the system tells a process of its parent's end, and can wait for a signal."""
+    names = ("sigwait", "pthread_sigmask")
+    return sys.platform == "linux" and all(hasattr(signal, name) for name in names)
+
+
+def _signal_at_parents_end(number: signal.Signals) -> None:
+    """Has the system send this process a signal when its parent ends."""
+    pr_set_pdeathsig = 1
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def _silence_output() -> None:
@@ -340,8 +410,10 @@ def _silence_output() -> None:
 
 def _limit_memory(size: int) -> None:
     if sys.platform == "linux":
-        import resource
-
+        try:
+            import resource
+        except ImportError:
+            return
         # RLIMIT_DATA counts allocated memory. Libraries map far more than they use, so a limit on
         # mapped memory (RLIMIT_AS) would say little.
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]

@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ import ray
 import ray.data
 
 from kpipe.batch.engines.local import LocalEngine
+from kpipe.batch.reading import LARGEST_FILE
 from kpipe.batch.remote import is_address
 from kpipe.batch.types import Answer, PhotoResult, PictureOptions, Task
 from kpipe.errors import EngineError, reason_of
@@ -49,7 +51,7 @@ class RayEngine:
         pipeline: how faces are found.
         pictures: which pictures are written.
         address: of the cluster, as `ray.init` takes it; None starts a cluster on this machine.
-        time_limit, memory: see `LocalEngine`.
+        time_limit, memory, largest: see `LocalEngine`.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class RayEngine:
         address: str | None = None,
         time_limit: float = 60.0,
         memory: int | None = None,
+        largest: int = LARGEST_FILE,
     ) -> None:
         self._address = address
-        self._arguments = (pipeline, pictures, time_limit, memory)
+        self._arguments = (pipeline, pictures, time_limit, memory, largest)
 
     def __enter__(self) -> RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -145,8 +148,13 @@ def _next_wave(tasks: Iterator[Task]) -> list[Task]:
     for task in itertools.islice(tasks, WAVE):
         # Processes of a node run in folders of their own, where relative paths lead nowhere.
         place = task.place if is_address(task.place) else os.path.abspath(task.place)  # noqa: PTH100
-        wave.append(task._replace(place=place))
-        size += len(task.content or b"")
+        content = task.content
+        if task.saved is not None:
+            # It lies on this machine alone.
+            content = Path(task.saved).read_bytes()
+            Path(task.saved).unlink()
+        wave.append(task._replace(place=place, content=content, saved=None))
+        size += len(content or b"")
         if size > WAVE_BYTES:
             break
     return wave
@@ -161,8 +169,9 @@ class _Actor:
         pictures: PictureOptions,
         time_limit: float,
         memory: int | None,
+        largest: int,
     ) -> None:
-        self._engine = LocalEngine(pipeline, pictures, 1, time_limit, memory)
+        self._engine = LocalEngine(pipeline, pictures, 1, time_limit, memory, largest)
 
     def __call__(self, batch: Any) -> Any:
         tasks = (pickle.loads(row) for row in batch["task"].to_pylist())

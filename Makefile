@@ -8,7 +8,7 @@ LOCK ?= requirements/lock.txt
 # One release of torch; empty leaves out what trains. pip's arguments may say where to get it.
 TORCH ?= torch==2.13.0
 
-.PHONY: example check test test-latest test-lowest lint docs lock clean
+.PHONY: example check test fuzz test-latest test-lowest lint docs lock clean
 
 example: $(VENV)/installed
 	$(BIN)/kpipe annotate examples/group_photo.jpg --force --draw boxes,lines,points,index
@@ -23,6 +23,12 @@ check: lint
 
 test: $(VENV)/installed-test
 	$(PYTEST) --cov
+
+# Hostile inputs of every kind, a minute each; findings go to tests/corpus. For an hour each:
+# make fuzz KPIPE_FUZZ_SECONDS=3600. Repeat a run: make fuzz FUZZ='--seed 7 --kind pictures'.
+KPIPE_FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 KPIPE_FUZZ_WALL=60 $(BIN)/python -m tests.fuzz --seconds $(KPIPE_FUZZ_SECONDS) $(FUZZ)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

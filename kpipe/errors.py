@@ -26,7 +26,14 @@ from __future__ import annotations
 
 
 class KpipeError(Exception):
-    """The base of all errors that kpipe raises on purpose."""
+    """The base of all errors that kpipe raises on purpose.
+
+    The message is one printable line, whatever a file or another library put into it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class ImageError(KpipeError, ValueError):

@@ -32,7 +32,8 @@ class PipelineOptions:
         model: ONNX file of another landmark network than the packaged one.
         min_score: minimum face confidence, 0 to 1.
         min_face: side of the smallest face that is looked for (its landmark box): pixels; or below
-            1 a share of the picture's longer side. None for the detector's default.
+            1 a share of the picture's longer side, of a panorama's twice the shorter one. None for
+            the detector's default.
         tilt: `any`, or `upright` to leave out heads that lean by more than 45 degrees.
         threads: of the networks; 0 for all cores.
 

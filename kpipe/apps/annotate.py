@@ -27,15 +27,15 @@ from kpipe.structures.schemes import IBUG68, Scheme
 from kpipe.utils.files import display_name
 
 DEFAULT_SHARES = (PROPOSALS_MIN_FACE, COARSE_MIN_FACE)
-"""The smallest face that detectors look for by default, as a share of the longer side."""
+"""The default smallest face of the detectors, as a share: see `min_face_pixels`."""
 
 NORMAL_FACE, LARGE_FACE = 40, 120
 """Sides of faces [px]: the smallest that is worth a remark if it is not looked for in an elongated
 picture, and the smallest in any. Photographs of 24 megapixels, 3:2, leave out faces below 75."""
 
 LARGEST_SHARE = 1 / 25
-"""Share of the shorter side from which on the smallest face makes a picture an elongated one, a
-panorama of 3.2:1 for instance."""
+"""Share of the shorter side above which the smallest face makes a picture an elongated one: a
+panorama of more than 31:1."""
 
 
 @dataclass

@@ -101,7 +101,7 @@ def _export_detection(runs: list[Path], files: DataFiles, output: Path, int8: bo
             f"{found.shift:.2f} + {found.scale:.2f} log odds"
         )
     else:
-        say("scores not calibrated: that takes --detection")
+        say("scores not calibrated: that takes --detection with faces that the network detects")
 
 
 def _export_landmarks(runs: list[Path], files: DataFiles, output: Path, int8: bool) -> None:

@@ -67,7 +67,10 @@ def _check_detector(detector: str) -> str:
     return detector
 
 
-MIN_FACE = "Smallest face to look for: in pixels, or below 1 as a share of the longer side."
+MIN_FACE = (
+    "Smallest face to look for: in pixels, or below 1 as a share of the longer side (in panoramas, "
+    "of twice the shorter side)."
+)
 
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace results that exist.")]
 Draw = Annotated[

@@ -131,8 +131,7 @@ class HaarDetector:
 
     Args:
         views: ways of looking.
-        min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
-            1 a share of the picture's longer side, but then at least `MIN_FACE_PIXELS`.
+        min_face: side of the landmark box of the smallest face wanted: see `min_face_pixels`.
         scale_step: from one window size to the next.
         folder: where the cascade files lie; without it OpenCV's own.
 

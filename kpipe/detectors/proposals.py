@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detectors.face_size import MIN_FACE_PIXELS
+from kpipe.detectors.face_size import min_face_pixels
 from kpipe.errors import ModelError
 from kpipe.networks.session import OnnxSession
 from kpipe.structures.detections import Detections
@@ -47,8 +47,8 @@ PROBABLE_FACE_SCORE, PLACES_PER_FACE = 0.3, 3
 """A place at least so probable is taken for a face, and for each there may be so many more."""
 
 MIN_FACE = 1 / 80
-"""Smallest face that is looked for unless asked, as a share of the longer side: in the back rows of
-a large group faces are so small."""
+"""Default smallest face, as a share: see `min_face_pixels`. Faces in the back rows of a large group
+are that small."""
 
 USUAL_AREA = (RANGE[0] / MIN_FACE) ** 2
 """Pixels of the finest level, at most, where that is the smallest face."""
@@ -68,8 +68,7 @@ class ProposalDetector:
 
     Args:
         model: an ONNX file of `kpipe train --stage proposals`; without it the packaged one.
-        min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
-            1 a share of the picture's longer side, but then at least `MIN_FACE_PIXELS`.
+        min_face: side of the landmark box of the smallest face wanted: see `min_face_pixels`.
         min_score: least probability of a candidate.
         limit: most places in a picture, the most probable ones, besides `PLACES_PER_FACE` for each
             face that there probably is; more, where faces below `MIN_FACE` are wanted.
@@ -104,9 +103,7 @@ class ProposalDetector:
 
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
-        smallest = self.min_face
-        if smallest < 1:
-            smallest = max(smallest * max(gray.shape), MIN_FACE_PIXELS)
+        smallest = min_face_pixels(self.min_face, gray.shape)
         levels = list(_levels(gray, smallest / RANGE[0], self._largest))
         cells = [self._cells(level, factors) for level, factors in levels]
         places = _places(np.concatenate(cells, axis=1, dtype=np.float64))

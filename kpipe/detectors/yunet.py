@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.detectors.face_size import COARSE_MIN_FACE, MIN_FACE_PIXELS
+from kpipe.detectors.face_size import COARSE_MIN_FACE, min_face_pixels
 from kpipe.errors import ModelError
 from kpipe.structures.detections import Detections
 from kpipe.utils.opencv import cv2
@@ -30,8 +30,7 @@ class YuNetDetector:
 
     Args:
         model: the ONNX file.
-        min_face: side of the smallest face wanted (its box around the landmarks): pixels; or below
-            1 a share of the picture's longer side, but then at least `MIN_FACE_PIXELS`.
+        min_face: side of the landmark box of the smallest face wanted: see `min_face_pixels`.
         min_score: least score of a candidate.
 
     Raises:
@@ -50,9 +49,7 @@ class YuNetDetector:
 
     def __call__(self, gray: NDArray[np.uint8]) -> Detections:
         """Candidates in a gray picture (h, w)."""
-        smallest = self.min_face
-        if smallest < 1:
-            smallest = max(smallest * max(gray.shape), MIN_FACE_PIXELS)
+        smallest = min_face_pixels(self.min_face, gray.shape)
         faces = self._found(gray, min(NOMINAL_SIDE / smallest, 1.0))
         eyes = faces[:, 6:8] - faces[:, 4:6]
         rolls = np.arctan2(eyes[:, 1], eyes[:, 0])

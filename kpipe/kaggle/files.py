@@ -379,7 +379,7 @@ def _check_header(
     what = [
         f"no column {missing[0]}" if missing else "",
         f"a column {foreign[0][:40]!r} that {name} does not have" if foreign else "",
-        f"column {twice[0]} twice" if twice else "",
+        f"column {twice[0][:40]!r} twice" if twice else "",
     ]
     if any(what):
         raise KaggleError(

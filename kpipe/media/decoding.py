@@ -268,11 +268,12 @@ def _rescue(content: bytes, name: str) -> Decoded | None:
     """
     try:
         picture = _rescued(content, name)
+        # It decodes again where Pillow has not finished.
+        share = _share(picture)
     except (MemoryError, ImageError):
         raise
     except Exception:  # as in `_load`
         return None
-    share = _share(picture)
     if share < LEAST_SHARE:
         return None
     if share == 1:

@@ -174,7 +174,7 @@ class ScoreCalibration:
     """How scores become probabilities.
 
     Attributes:
-        photos: photographs that it was fitted to.
+        photos: number of photographs that it was fitted to; 0 for none.
         shift: intercept.
         scale: weight of the log odds of the network's score.
     """
@@ -185,12 +185,14 @@ class ScoreCalibration:
 
 
 def calibrate(network: DetectionNetwork, photos: Sequence[LabelledScene]) -> ScoreCalibration:
-    """Fits the calibration of a network's scores to labelled photographs."""
+    """Fits the calibration of a network's scores to labelled photographs; none, if the network
+    detects nothing on them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         export(network, plain)
-        shift, scale = calibration(ProposalDetector(plain, min_score=0.1), photos)
-    return ScoreCalibration(len(photos), shift, scale)
+        fitted = calibration(ProposalDetector(plain, min_score=0.1), photos)
+    return ScoreCalibration() if fitted is None else ScoreCalibration(len(photos), *fitted)
 
 
 def export_run(run: Path, files: DataFiles, path: Path, int8: bool) -> ScoreCalibration:

@@ -70,9 +70,9 @@ def calibration(
     detector: Callable[[NDArray[np.uint8]], Detections],
     scenes: Iterable[LabelledScene],
     overlap: float = 0.4,
-) -> tuple[float, ...]:
+) -> tuple[float, ...] | None:
     """Intercept and weight of the log odds of a detector's scores that make them probabilities;
-    0 and 1, which change nothing, if it detects nothing.
+    None, if it detects nothing.
     """
     scores, labels = [], []
     for scene in scenes:
@@ -84,7 +84,7 @@ def calibration(
         labels.append(outcomes(found, scene))
     known = np.isfinite(np.concatenate(labels))
     if not known.any():
-        return 0.0, 1.0
+        return None
     odds = log_odds(np.concatenate(scores)[known])
     return fitted(odds[:, None], np.concatenate(labels)[known])
 

@@ -16,6 +16,9 @@ from kpipe.utils.files import display_name
 MAX_PART = 255
 """Bytes in one part of a path: the limit of common file systems."""
 
+MAX_PARTS = 100
+"""Folders inside each other, and the file. Functions that make or scan folders call themselves."""
+
 RESERVED = re.compile(r'[<>:"\\|?*\x00-\x1f]|[. ]$')
 """What Windows does not allow in one part of a path, or reads as more than a character."""
 
@@ -26,7 +29,8 @@ DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\xb9\x
 def inside(name: str, windows: bool = os.name == "nt") -> str:
     """A photograph's name as a relative path that cannot leave the folder it is joined to.
 
-    `/` separates folders; empty parts and `.` are left out, `..` becomes `__`. All other characters
+    `/` separates folders; empty parts and `.` are left out, `..` becomes `__`. Of more than
+    `MAX_PARTS` parts, those before the last become one. All other characters
     stay what they are on POSIX systems, a backslash too. On Windows, characters that its file names
     cannot hold, a dot or blank at the end, and the first letter of a device's name become `%` and
     two hexadecimal digits, so that a drive or a backslash is part of an ordinary name.
@@ -36,6 +40,9 @@ def inside(name: str, windows: bool = os.name == "nt") -> str:
         windows: whether the path is for Windows.
     """
     parts = [part for part in name.replace("://", "/").split("/") if part not in ("", ".")]
+    if len(parts) > MAX_PARTS:
+        rest = "/".join(parts[MAX_PARTS - 2 : -1])
+        parts = [*parts[: MAX_PARTS - 2], _mark(rest.encode("utf-8", "surrogatepass")), parts[-1]]
     return "/".join("__" if part == ".." else _allowed(part, windows) for part in parts)
 
 
@@ -84,7 +91,12 @@ def _cut(part: str, suffix: str) -> str:
     content = os.fsencode(part)
     room = MAX_PART - len(os.fsencode(suffix))
     if len(content) > room:
-        mark = f"~{hashlib.sha256(content).hexdigest()[:16]}"
+        mark = _mark(content)
         # A character that is cut in two is left out: some file systems take whole ones alone.
         part = content[: room - len(mark)].decode("utf-8", "ignore") + mark
     return part + suffix
+
+
+def _mark(content: bytes) -> str:
+    """A short text in place of a long one."""
+    return f"~{hashlib.sha256(content).hexdigest()[:16]}"

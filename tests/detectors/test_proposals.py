@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kpipe import Faces
+from kpipe import Faces, Pipeline
+from kpipe.detectors.face_size import min_face_pixels
 from kpipe.detectors.proposals import ProposalDetector
 from kpipe.errors import ModelError
 from kpipe.networks.landmarker import REFINE
@@ -132,3 +133,27 @@ def test_a_file_of_version_0_1_has_one_map_and_scores_that_only_rank(tmp_path: P
     assert found.scores is None
     assert found.boxes[0] == pytest.approx([51.5 - 11.3, 35.5 - 11.3, 51.5 + 11.3, 35.5 + 11.3])
     assert found.rolls[0] == 0
+
+
+def test_a_panorama_keeps_its_faces(portrait: NDArray[np.uint8], pipeline: Pipeline) -> None:
+    """Faces of 59 to 174 pixels, where 1/80 of the longer side is 250."""
+    photo = np.full((960, 20_000, 3), 110, np.uint8)
+    side = float(np.ptp(pipeline(portrait)[0].points, axis=0).max())
+    for place, wanted in enumerate((59, 75, 92, 110, 140, 174)):
+        scale = wanted / side
+        small = cv2.resize(
+            portrait[:340, 60:400], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+        )
+        x = 1_000 + 3_200 * place
+        photo[100 : 100 + small.shape[0], x : x + small.shape[1]] = small
+    assert len(pipeline(photo)) == 6
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"),
+    [((480, 640), 16), ((1080, 1920), 24), ((3000, 4000), 50), ((1000, 2000), 25),
+     ((1000, 12_000), 25), ((12_000, 1000), 25), ((1000, 48_000), 50), ((50, 40), 16)],
+)  # fmt: skip
+def test_the_smallest_face_follows_from_the_picture(shape: tuple[int, int], side: float) -> None:
+    assert min_face_pixels(1 / 80, shape) == pytest.approx(side)
+    assert min_face_pixels(33.0, shape) == 33

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kpipe.errors import FormatError
-from kpipe.utils.paths import MAX_PART, inside, is_file, result_path
+from kpipe.utils.files import write_file
+from kpipe.utils.paths import MAX_PART, MAX_PARTS, inside, is_file, result_path
 
 HOSTILE = [
     *("../../../PWNED", "/../../../PWNED", "a/../../b.jpg", "..", "../", "/", "//x//y", "."),
@@ -89,3 +90,13 @@ def test_a_name_that_no_disk_can_hold_is_no_file(tmp_path: Path) -> None:
     assert not is_file(tmp_path / ("x" * 5000)) and not is_file(tmp_path / "a\0b")
     (tmp_path / "a").touch()
     assert is_file(tmp_path / "a")
+
+
+def test_folders_nested_without_end_become_one(tmp_path: Path) -> None:
+    deep = [f"{'a/' * 2000}{end}" for end in ("x.jpg", "b/x.jpg")]
+    paths = [result_path(tmp_path, inside(name), ".pts") for name in deep]
+    assert paths[0] != paths[1]
+    for path in paths:
+        write_file(path, b"1")
+        assert len(path.relative_to(tmp_path).parts) == MAX_PARTS
+    assert inside("a/" * 99 + "x.jpg") == "a/" * 99 + "x.jpg"

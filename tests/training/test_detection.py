@@ -63,7 +63,8 @@ def photo(faces: list[LabelledFace]) -> LabelledScene:
 
 def scenes(faces: list[LabelledFace], length: int = 60) -> DetectionScenes:
     texture = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
-    return DetectionScenes([photo(faces)], faces, [texture], length, seed=0)
+    photos = [photo([face]) for face in faces]
+    return DetectionScenes(photos, faces, [texture], length, seed=0)
 
 
 def test_targets_lie_on_the_faces_of_a_scene() -> None:
@@ -211,7 +212,7 @@ def test_overlap_of_squares() -> None:
 def test_a_trained_network_detects_the_faces_it_saw(
     faces: list[LabelledFace], tmp_path: Path
 ) -> None:
-    settings = DetectionSettings(steps=160, batch=8, ema_decay=0.9)
+    settings = DetectionSettings(steps=240, batch=8, ema_decay=0.9)
     stream = scenes(faces, settings.steps * settings.batch)
     network = train(settings, stream, tmp_path / "run", workers=0)
     pictures = np.concatenate([stream[k][0] for k in range(20)])
@@ -298,7 +299,7 @@ def test_a_run_of_another_kind_is_refused(faces: list[LabelledFace], tmp_path: P
     train(settings, scenes(faces, 2), tmp_path, workers=0)
     recorded = load_run(tmp_path)[1]
     assert recorded["stage"] == "proposals"
-    assert recorded["data"] == {"photographs": 1, "faces": len(faces), "negatives": 1}
+    assert recorded["data"] == {"photographs": 5, "faces": len(faces), "negatives": 1}
     with pytest.raises(TrainingError, match="a run of another kind"):
         landmarks.load_run(tmp_path)
     with pytest.raises(TrainingError, match="a run of other settings"):

@@ -169,6 +169,7 @@ def test_a_sink_that_does_not_suit_the_photographs(small_photo: Path, tmp_path: 
         kpipe.annotate([small_photo], Idle(), [Pictures(tmp_path / "out.xyz")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "smallest"),
     [((36_000, 900), 41), ((10_000, 400), None), ((4_000, 700), None), ((3_000, 2_000), None),

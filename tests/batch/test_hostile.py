@@ -11,6 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from kpipe.batch.layout import temporary_folder
 from tests.batch.test_archives import FILE, LAST, header, padded, pax
 from tests.cli.test_batch import FAST, linux
@@ -59,6 +61,7 @@ def zeros(stream: gzip.GzipFile, size: int) -> None:
         stream.write(bytes(1 << 20))
 
 
+@pytest.mark.slow
 @linux
 def test_members_and_headers_of_any_size_take_no_memory(tmp_path: Path, small_photo: Path) -> None:
     jpeg = small_photo.read_bytes()
@@ -99,6 +102,7 @@ def test_members_and_headers_of_any_size_take_no_memory(tmp_path: Path, small_ph
     assert list(temporary_folder(tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_odd_values_and_names_in_archives_cost_no_run(tmp_path: Path, small_photo: Path) -> None:
     jpeg = small_photo.read_bytes()
     content = header("0.jpg", size=b"%011o" % len(jpeg)) + padded(jpeg)
@@ -147,6 +151,7 @@ def digest(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_files_of_the_user_are_never_replaced(tmp_path: Path, small_photo: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -175,6 +180,7 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path, small_photo: Path)
     assert digest(photos) == before
 
 
+@pytest.mark.slow
 def test_a_link_among_the_pictures_costs_the_picture(tmp_path: Path, small_photo: Path) -> None:
     photos = tmp_path / "photos/deep"
     photos.mkdir(parents=True)
@@ -199,6 +205,7 @@ def test_a_link_among_the_pictures_costs_the_picture(tmp_path: Path, small_photo
     assert (photos / "a.jpg").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_written_costs_the_picture(
     tmp_path: Path, small_photo: Path
 ) -> None:

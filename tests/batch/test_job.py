@@ -219,6 +219,7 @@ class Finding(OneByOne):
             ]
 
 
+@pytest.mark.slow
 def test_bits_lost_in_the_journal_cost_an_error_or_work_but_never_the_results(
     tmp_path: Path,
 ) -> None:

@@ -104,6 +104,7 @@ def runs(process: int) -> bool:
     return text.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("cause", ["time limit", "killed worker", "killed parent", "Ctrl-C"])
 def test_what_a_worker_has_started_dies_with_it(

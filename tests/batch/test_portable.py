@@ -50,6 +50,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
+@pytest.mark.slow
 def test_a_job_runs_without_the_calls_of_posix(
     small_photo: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_job_runs_without_the_calls_of_posix(
     assert list(temporary_folder(tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_job_pass_their_tests_without_the_calls_of_posix(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_several_faces_get_numbered_files(kpipe: Run, tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "c").iterdir()) == names
 
 
+@pytest.mark.slow
 def test_through_pipes(kpipe: Run, small_photo: Path, tmp_path: Path) -> None:
     content = small_photo.read_bytes()
     picture = kpipe("annotate", "-", input=content)
@@ -82,6 +83,7 @@ def test_through_pipes(kpipe: Run, small_photo: Path, tmp_path: Path) -> None:
     assert (nothing.returncode, lines(nothing.stderr)) == (1, ["kpipe: standard input: empty"])
 
 
+@pytest.mark.slow
 def test_inputs_and_results_are_safe(kpipe: Run, small_photo: Path, tmp_path: Path) -> None:
     before = small_photo.read_bytes()
     for force in ((), ("--force",)):
@@ -121,6 +123,7 @@ def test_no_face_is_no_error_but_is_said(kpipe: Run, tmp_path: Path) -> None:
     assert "dot.png: no face found" in lines(done.stderr)
 
 
+@pytest.mark.slow
 def test_bad_photos_do_not_stop_the_good_ones(
     kpipe: Run, small_photo: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +146,7 @@ def test_bad_photos_do_not_stop_the_good_ones(
     assert (tmp_path / "photo_annotated.jpg").exists()
 
 
+@pytest.mark.slow
 def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
     kpipe: Run, small_photo: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +168,7 @@ def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
     assert lines(done.stderr) == ["kpipe: standard input: its end is missing, but no pixel is"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [b"with space.jpg", b"new\nline.jpg", b"-dash.jpg", b"caf\xe9.jpg", b"[bold]x[/].jpg"]
 )
@@ -192,6 +197,7 @@ def test_no_permission(kpipe: Run, small_photo: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -227,6 +233,7 @@ def test_a_reader_that_leaves(small_photo: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("option", ["--json", "--csv", "-o"])
 def test_a_full_disk(small_photo: Path, option: str) -> None:
@@ -248,6 +255,7 @@ def test_hard_links_to_inputs_are_inputs(kpipe: Run, small_photo: Path, tmp_path
     assert small_photo.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_file_in_the_way_costs_nothing_else(
     kpipe: Run, small_photo: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +283,7 @@ def test_data_come_whatever_becomes_of_the_picture(
     assert (tmp_path / "photo_annotated.jpg").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_annotate_and_batch_cut_the_same_crops(kpipe: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(GROUP, tmp_path / "photos" / "group.jpg")

@@ -144,6 +144,7 @@ def test_the_main_job(batch: Batch, photos: Path, tmp_path: Path) -> None:
     assert sheet.shape[1] > 6 * 192 and sheet.std() > 20
 
 
+@pytest.mark.slow
 def test_the_records_are_those_of_annotate(batch: Batch, kpipe: Run, photos: Path) -> None:
     assert batch("photos", "-o", "out", "--format", "jsonl,csv").returncode == 0
     one = kpipe("annotate", "photos/a/0.jpg", "--no-picture", "--json", "-", *FAST)
@@ -158,6 +159,7 @@ def test_the_records_are_those_of_annotate(batch: Batch, kpipe: Run, photos: Pat
     assert set(rows) == set(records(photos.parent / "out"))
 
 
+@pytest.mark.slow
 def test_square_crops_are_framed_as_those_of_annotate(
     batch: Batch, kpipe: Run, photos: Path, tmp_path: Path
 ) -> None:
@@ -289,6 +291,7 @@ def test_kill_9_at_any_moment(batch: Batch, photos: Path, tmp_path: Path) -> Non
     assert list((out / ".kpipe/tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_control_c(batch: Batch, photos: Path, tmp_path: Path, number: signal.Signals) -> None:
     add_large(photos, 40)
@@ -307,6 +310,7 @@ def test_control_c(batch: Batch, photos: Path, tmp_path: Path, number: signal.Si
     assert len(records(out)) == 52
 
 
+@pytest.mark.slow
 @linux
 def test_a_killed_worker_costs_one_photograph(photos: Path, tmp_path: Path, batch: Batch) -> None:
     add_large(photos, 40)
@@ -359,6 +363,7 @@ def test_a_photograph_that_needs_too_much_memory(
     assert list(errors) == ["huge.png"] and "memory" in errors["huge.png"]
 
 
+@pytest.mark.slow
 def test_bad_photographs_do_not_stop_the_good_ones(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -386,6 +391,7 @@ def test_bad_photographs_do_not_stop_the_good_ones(
     assert "6 done now" in talk(batch("photos", "-o", "out", "--retry"))
 
 
+@pytest.mark.slow
 def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -405,6 +411,7 @@ def test_what_is_there_of_a_cut_photograph_is_done_and_the_exit_code_says_so(
     assert done.returncode == 1 and "0 errors; 0 done now" in talk(done)
 
 
+@pytest.mark.slow
 def test_names_of_all_kinds(batch: Batch, photos: Path, tmp_path: Path) -> None:
     names = [
         b"caf\xe9.jpg",
@@ -430,6 +437,7 @@ def test_names_of_all_kinds(batch: Batch, photos: Path, tmp_path: Path) -> None:
     assert "0 done now" in talk(batch(*arguments))
 
 
+@pytest.mark.slow
 def test_loops_and_unreadable_folders(batch: Batch, photos: Path, tmp_path: Path) -> None:
     (photos / "a/loop").symlink_to(photos)
     (photos / "again").symlink_to(photos / "b")
@@ -515,6 +523,7 @@ def test_names_and_times_of_all_kinds_in_archives(
     assert done.returncode == 0 and "0 done now" in talk(done)
 
 
+@pytest.mark.slow
 def test_damaged_archives(batch: Batch, photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
         tar.add(photos, "p")
@@ -532,6 +541,7 @@ def test_damaged_archives(batch: Batch, photos: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_include_and_exclude(batch: Batch, photos: Path, tmp_path: Path) -> None:
     (photos / "b" / "odd.dat").write_bytes((photos / "a/0.jpg").read_bytes())
     batch("photos", "-o", "x", "--exclude", "a", "--exclude", "c/8.jpg")
@@ -555,6 +565,7 @@ def test_links_to_themselves_and_times_to_come(batch: Batch, photos: Path, tmp_p
     assert "1 done now" in talk(batch("photos", "-o", "out"))
 
 
+@pytest.mark.slow
 def test_files_that_come_and_go_meanwhile(batch: Batch, photos: Path, tmp_path: Path) -> None:
     path = photos / "a/0.jpg"
     batch("photos", "-o", "out")
@@ -566,6 +577,7 @@ def test_files_that_come_and_go_meanwhile(batch: Batch, photos: Path, tmp_path: 
     assert "a/0.jpg" not in records(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -587,6 +599,7 @@ def test_wrong_usage(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_stops_a_job(batch: Batch, photos: Path, tmp_path: Path) -> None:
     done = batch("photos", "-o", "out", "--model", "missing.onnx")
     assert done.returncode == 1
@@ -606,6 +619,7 @@ def test_what_stops_a_job(batch: Batch, photos: Path, tmp_path: Path) -> None:
     assert done.returncode == 1 and "file: cannot be written" in talk(done)
 
 
+@pytest.mark.slow
 def test_one_job_at_a_time(batch: Batch, photos: Path, tmp_path: Path) -> None:
     assert batch("photos", "-o", "out").returncode == 0
     journal = sqlite3.connect(tmp_path / "out/.kpipe/journal.sqlite")
@@ -627,6 +641,7 @@ def rewrite_options(out: Path, **values: str) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_earlier_version_is_done_again_and_says_why(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -640,6 +655,7 @@ def test_a_folder_of_an_earlier_version_is_done_again_and_says_why(
     assert "0 done now" in talk(batch("photos", "-o", "out"))
 
 
+@pytest.mark.slow
 def test_a_journal_of_another_form_gives_one_line(
     batch: Batch, photos: Path, tmp_path: Path
 ) -> None:
@@ -674,6 +690,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [(), ("--render",)], ids=["records", "pictures"])
 def test_a_full_disk(
     batch: Batch, photos: Path, tmp_path: Path, small_disk: Path, what: tuple[str, ...]

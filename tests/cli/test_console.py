@@ -27,6 +27,7 @@ def assert_harmless(done: subprocess.CompletedProcess[bytes]) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -71,6 +72,7 @@ def test_arguments_that_wrong_usage_repeats_are_escaped(
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_names_in_files_are_escaped(kpipe: Run, tmp_path: Path, portrait_faces: Faces) -> None:
     record = portrait_faces.at(f"{HOSTILE}.jpg").to_dict()
     (tmp_path / "twice.jsonl").write_text(f"{json.dumps(record)}\n" * 3)

@@ -66,6 +66,7 @@ def test_no_camera(kpipe: Run) -> None:
     assert done.returncode == 2 and b"add --json -" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_later_and_goes(tmp_path: Path) -> None:
     write_film(tmp_path / "ready.mp4", pictures(20))
     path = tmp_path / "film.mp4"
@@ -82,6 +83,7 @@ def test_a_camera_that_comes_later_and_goes(tmp_path: Path) -> None:
         assert not camera.ended
 
 
+@pytest.mark.slow
 def test_the_newest_frame_is_given_and_late_ones_are_dropped(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", pictures(50))
     with Camera(str(tmp_path / "film.mp4")) as camera:

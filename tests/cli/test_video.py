@@ -279,6 +279,7 @@ def test_inputs_and_results_are_safe(kpipe: Run, tmp_path: Path) -> None:
     assert (tmp_path / "film.mp4").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -81,6 +81,7 @@ def run(page: str, folder: Path, notes: tuple[str, ...]) -> None:
         assert done.returncode == 0, f"{where}\n{done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING)
 def test_what_a_page_shows_runs(page: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
@@ -108,6 +109,7 @@ def test_each_block_has_a_language_and_what_does_not_run_says_why(page: str) -> 
             assert len(reason.split()) >= 3, f"{page}, line {block.line}: no reason"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*PAGES, "../README.md", "../CONTRIBUTING.md"])
 def test_every_command_of_a_page_has_the_options_it_is_given(page: str) -> None:
     for block in blocks(DOCS / page):

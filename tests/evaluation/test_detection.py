@@ -158,6 +158,7 @@ def test_the_face_score_tells_faces_from_texture(
     assert told.others == 0 or told.rejected > 0.9
 
 
+@pytest.mark.slow
 def test_the_command(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -171,6 +172,7 @@ def test_the_command(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "page" / "faces" / "detection_01.jpg").width == 640
 
 
+@pytest.mark.slow
 def test_the_command_leaves_small_and_ignored_faces_out(kpipe: Run, boxed: Path) -> None:
     content = json.loads(boxed.read_bytes())
     content["annotations"][-1]["ignore"] = 1
@@ -187,6 +189,7 @@ def test_the_command_leaves_small_and_ignored_faces_out(kpipe: Run, boxed: Path)
     assert b"1 photographs, 0 faces" in done.stderr
 
 
+@pytest.mark.slow
 def test_bad_pictures_among_those_without_faces(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -200,6 +203,7 @@ def test_bad_pictures_among_those_without_faces(kpipe: Run, labelled: Path, tmp_
     assert b"2 pictures left out" in done.stderr and b"of 4 faces reach" in done.stderr
 
 
+@pytest.mark.slow
 def test_bad_input(kpipe: Run, boxed: Path, tmp_path: Path) -> None:
     done = kpipe("evaluate")
     assert done.returncode == 2 and b"nothing to measure on" in done.stderr

@@ -75,6 +75,7 @@ def test_a_face_elsewhere_is_not_the_labelled_one(portrait_faces: Faces) -> None
     assert nearest(portrait_faces, points + 0.6 * portrait_faces[0].size) is None
 
 
+@pytest.mark.slow
 def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
     done = kpipe("evaluate", labelled, "--jitters", "1", "--per-point", "--report", "page")
     assert done.returncode == 0, done.stderr

@@ -81,6 +81,7 @@ def test_candidates_are_squares_around_the_boxes() -> None:
     assert len(Detections.from_face_boxes(np.zeros((0, 4))).boxes) == 0
 
 
+@pytest.mark.slow
 def test_annotate_looks_where_the_file_says(
     kpipe: Run, small_photo: Path, tmp_path: Path, portrait_faces: Faces
 ) -> None:

@@ -426,6 +426,7 @@ def test_boxes_beyond_all_bounds_are_named(tmp_path: Path, number: str) -> None:
         read_boxes(tmp_path / "b.csv")
 
 
+@pytest.mark.slow
 def test_parquet_that_is_packed_a_thousandfold_is_refused(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

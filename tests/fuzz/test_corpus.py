@@ -25,6 +25,7 @@ def _parameters() -> Iterator[object]:
         yield pytest.param(case, id=entry["file"], marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(_parameters()))
 def test_an_input_of_the_corpus_is_read_or_refused_and_does_no_harm(
     case: Case, worker: Worker

@@ -520,6 +520,7 @@ def test_from_making_a_set_to_a_submission(kpipe: Run, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "report" / "causes.png").width > 1000
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_nothing_is_written(
     kpipe: Run, made: MadeSet, folder: Path, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_file_that_is_too_large_is_not_even_read(kpipe: Run, tmp_path: Path) -
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this limit")
 def test_the_limit_of_a_worker_counts(photo: Image.Image, tmp_path: Path) -> None:
     Image.new("RGB", (12_000, 12_000)).save(tmp_path / "large.png")
@@ -139,6 +140,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory in other units")
 @pytest.mark.parametrize(
     ("mode", "format_"),
@@ -172,6 +174,7 @@ def test_reading_takes_no_more_memory_than_the_header_lets_expect(
     assert int(done.stdout) < expected + (24 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory in other units")
 def test_deep_color_that_is_brightened_takes_no_more_memory_either(tmp_path: Path) -> None:
     import cv2
@@ -206,6 +209,7 @@ def test_the_largest_picture_of_any_format_fits_the_default() -> None:
             assert needed_memory(picture, 20 << 20) < 4 << 30
 
 
+@pytest.mark.slow
 def test_the_limit_of_megapixels_can_be_raised(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "wide.png")
     script = "from kpipe.media.images import read_image; print(read_image('wide.png').shape)"

@@ -199,6 +199,7 @@ class Hanging(VideoReader):
         Event().wait()
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_can_be_left(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", pictures(3))
     frames: list[Frame] = []
@@ -221,6 +222,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["_first", "_begin"])
 def test_control_c_is_heard_while_a_decoder_hangs(tmp_path: Path, where: str) -> None:
     write_film(tmp_path / "film.mp4", pictures(3), sound="aac")

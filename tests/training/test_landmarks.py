@@ -283,6 +283,7 @@ def test_training_learns_and_resumes_as_if_never_stopped(faces: FaceSplit, tmp_p
         train(replace(settings, learning_rate=1.0), faces, [], tmp_path / "cut", workers=0)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another(faces: FaceSplit, tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=1, learning_rate=0.0, ema_decay=0.0)
     torch.manual_seed(5)
@@ -518,6 +519,7 @@ def test_options_that_cannot_be(arguments: str, message: str) -> None:
     assert message in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_the_scheme_that_needs_no_option_any_more_may_still_be_named(kpipe: Run) -> None:
     done = kpipe("train", "--scheme", "ibug68", "--data", "nowhere", "-o", "run")
     first, second = done.stderr.decode().splitlines()

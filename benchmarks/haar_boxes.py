@@ -21,7 +21,7 @@ from kpipe.utils.opencv import cv2
 
 CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
 NEAR = 0.4
-"""A window belongs to a face if their centres are closer than this share of the face's side."""
+"""A window belongs to a face if their centers are closer than this share of the face's side."""
 
 
 def main() -> None:
@@ -42,10 +42,10 @@ def main() -> None:
         gray = sample.read()
         box = landmark_box(sample.points)
         side = box[2] - box[0]
-        centre = (box[:2] + box[2:]) / 2
+        center = (box[:2] + box[2:]) / 2
         for name, mirrored in views:
             view = np.ascontiguousarray(gray[:, ::-1]) if mirrored else gray
-            place = np.array([gray.shape[1] - 1 - centre[0], centre[1]]) if mirrored else centre
+            place = np.array([gray.shape[1] - 1 - center[0], center[1]]) if mirrored else center
             windows = classifiers[name].detectMultiScale(
                 view, scaleFactor=1.1, minNeighbors=2, minSize=(int(side * 0.5),) * 2
             )

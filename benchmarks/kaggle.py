@@ -26,7 +26,7 @@ from rich.table import Table
 from kpipe.datasets import read_samples
 from kpipe.kaggle.files import (
     SIDE,
-    Labelled,
+    Labeled,
     read_labels,
     read_lookup,
     read_test,
@@ -73,7 +73,7 @@ def definitions(arguments: argparse.Namespace) -> None:
     laid = np.stack(
         [transform(similarity(points[corners], mean[list(LAID_ON)]), points) for points in faces]
     ).mean(axis=0)
-    table = Table(title=f"{len(full)} fully labelled rows, {len(faces)} frontal faces laid on them")
+    table = Table(title=f"{len(full)} fully labeled rows, {len(faces)} frontal faces laid on them")
     for column in ("Kaggle's point", "its mean", "chosen", "of 300-W's points", "distance, px"):
         table.add_column(column)
     for index, name in enumerate(KAGGLE15.names):
@@ -91,7 +91,7 @@ def definitions(arguments: argparse.Namespace) -> None:
     roll = np.rad2deg(np.arctan2(eyes[:, 1], eyes[:, 0])).std()
     there = ~np.isnan(labels).any(axis=2)
     four = (there.sum(axis=1) == 4).mean()
-    table = Table(title="how Kaggle's rows are framed and labelled")
+    table = Table(title="how Kaggle's rows are framed and labeled")
     for column in ("figure", "value"):
         table.add_column(column)
     table.add_row("middle between the eyes, spread, px", f"{middle[0]:.2f} {middle[1]:.2f}")
@@ -206,7 +206,7 @@ def forward_filled(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def trained(
-    data: Labelled, arch: str, arguments: argparse.Namespace, made: Made
+    data: Labeled, arch: str, arguments: argparse.Namespace, made: Made
 ) -> tuple[NDArray[np.float32], int, float]:
     """Points of the test pictures, steps, and millions of parameters of a network so trained."""
     import torch
@@ -231,7 +231,7 @@ def step_seconds(arch: str) -> float:
     from kpipe.kaggle.training import KeypointSettings, distort
 
     network = ARCHITECTURES[arch]().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters())
+    optimizer = torch.optim.AdamW(network.parameters())
     batch = KeypointSettings().batch
     pictures = torch.rand(batch, 1, SIDE, SIDE) * 255
     labels = torch.rand(batch, len(KAGGLE15), 2) * SIDE
@@ -240,9 +240,9 @@ def step_seconds(arch: str) -> float:
     for step in range(1 + TRIAL):
         if step == 1:  # the first is slower than any other
             start = time.process_time()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         network.loss(*distort(pictures, labels, generator)).backward()
-        optimiser.step()
+        optimizer.step()
     return (time.process_time() - start) / TRIAL
 
 

@@ -43,10 +43,10 @@ def turned(image: Image, angle: float) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, size), np.uint8)
 
 
-def outlined(image: Image, boxes: Iterable[Iterable[float]], colour: tuple[int, ...]) -> Image:
+def outlined(image: Image, boxes: Iterable[Iterable[float]], color: tuple[int, ...]) -> Image:
     picture = image.copy()
     for x0, y0, x1, y1 in boxes:
-        cv2.rectangle(picture, (round(x0), round(y0)), (round(x1), round(y1)), colour, 6)
+        cv2.rectangle(picture, (round(x0), round(y0)), (round(x1), round(y1)), color, 6)
     return picture
 
 
@@ -81,8 +81,8 @@ def hardships(image: Image, points: NDArray[np.float32]) -> dict[str, Image]:
     mouth_y = int(points[48:68, 1].mean())
     sunglasses, scarf, dark = image.copy(), image.copy(), image.astype(np.float32)
     for eye in (points[36:42], points[42:48]):
-        centre = tuple(eye.mean(axis=0).astype(int).tolist())
-        cv2.ellipse(sunglasses, centre, (side // 6, side // 8), 0, 0, 360, (15, 15, 15), -1)
+        center = tuple(eye.mean(axis=0).astype(int).tolist())
+        cv2.ellipse(sunglasses, center, (side // 6, side // 8), 0, 0, 360, (15, 15, 15), -1)
     cv2.line(sunglasses, (x0, eyes_y), (x1, eyes_y), (15, 15, 15), max(side // 30, 1))
     scarf[mouth_y - side // 6 : y1 + side // 6, x0 - side // 6 : x1 + side // 6] = (150, 60, 60)
     dark[:, eyes_x:] *= 0.06

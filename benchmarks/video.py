@@ -102,7 +102,7 @@ def moving() -> Array:
 
 
 def nearest(faces: Faces, labels: Array) -> Face | None:
-    """The labelled face among those that were found."""
+    """The labeled face among those that were found."""
     distances = [float(np.linalg.norm(f.points - labels, axis=1).mean()) for f in faces]
     size = float(np.ptp(labels, axis=0).max())
     if not distances or min(distances) > 0.3 * size:
@@ -190,12 +190,12 @@ def wide(sample: Sample, count: int) -> Film:
     image = read_image(sample.path)
     side = float(np.ptp(landmark_box(sample.points)[::2]))
     zoom = 240 / side
-    centre = sample.points.mean(axis=0)
+    center = sample.points.mean(axis=0)
     turn = np.arange(count) / FPS * 2
     places = np.column_stack([640 + 150 * np.cos(turn), 360 + 60 * np.sin(turn)])
     frames = []
     for x, y in places:
-        matrix = np.array([[zoom, 0, x - zoom * centre[0]], [0, zoom, y - zoom * centre[1]]])
+        matrix = np.array([[zoom, 0, x - zoom * center[0]], [0, zoom, y - zoom * center[1]]])
         frames.append(cv2.warpAffine(image, matrix, (1280, 720), borderMode=cv2.BORDER_REPLICATE))
     return Film(frames, places, sample.points, 0.0)
 
@@ -296,7 +296,7 @@ def identity_rows(video: Path, pipeline: Pipeline) -> list[tuple[str, ...]]:
                 number_of[stay], person_of[face.track] = face.track, label.person
     return [
         (f"identity switches, {video.name}", f"{switches}", "0", "0"),
-        ("  labelled faces that were followed", f"{found} of {len(labels)}", "", ""),
+        ("  labeled faces that were followed", f"{found} of {len(labels)}", "", ""),
     ]
 
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter, ImageOps
 HERE = Path(__file__).parent
 SIZE = (1400, 960)
 
-# Portrait, height of the print in pixels, tilt in degrees (clockwise), centre of the print.
+# Portrait, height of the print in pixels, tilt in degrees (clockwise), center of the print.
 PRINTS = [
     ("obama_standing.jpg", 420, 0, (1120, 250)),
     ("biden_standing.jpg", 470, -8, (690, 300)),

@@ -8,7 +8,7 @@
     ├── WriteError             a file of results cannot be written
     ├── FormatError            a file of results cannot be read
     ├── BoxesError             a file of boxes cannot be used
-    ├── DatasetError           labelled data cannot be used
+    ├── DatasetError           labeled data cannot be used
     ├── KaggleError            a file is not as Kaggle's are
     ├── ModelError             the file of a network cannot be used
     ├── CascadeError           a cascade file cannot be used

@@ -93,9 +93,9 @@ def portrait_labels(pipeline: Pipeline) -> dict[Path, str]:
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, portrait_labels: dict[Path, str]) -> Path:
+def labeled(tmp_path: Path, portrait_labels: dict[Path, str]) -> Path:
     """A folder in the format of 300-W: the example portraits with what the network sees in them."""
-    folder = tmp_path / "labelled"
+    folder = tmp_path / "labeled"
     folder.mkdir()
     for path, text in portrait_labels.items():
         shutil.copy(path, folder)

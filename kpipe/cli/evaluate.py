@@ -1,4 +1,4 @@
-"""`kpipe evaluate`: landmark errors, and recall and precision of detection, on labelled data."""
+"""`kpipe evaluate`: landmark errors, and recall and precision of detection, on labeled data."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="[DATA...]",
-            help="Labelled points: folders of pictures with .pts files, YouTube Faces CSVs, dlib "
+            help="Labeled points: folders of pictures with .pts files, YouTube Faces CSVs, dlib "
             "XML, WFLW text or COCO JSON.",
         ),
     ] = None,
     detection: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="Labelled boxes, COCO's format: recall and precision."),
+        typer.Option(metavar="JSON", help="Labeled boxes, COCO's format: recall and precision."),
     ] = None,
     negatives: Annotated[
         Path | None,
@@ -58,7 +58,7 @@ def evaluate(
         typer.Option(
             metavar="PIXELS",
             min=0.0,
-            help="With --detection: labelled boxes whose longer side is below this count neither "
+            help="With --detection: labeled boxes whose longer side is below this count neither "
             "as missed nor against a face found there.",
         ),
     ] = 0.0,
@@ -101,7 +101,7 @@ def evaluate(
         typer.Option("--skip-bad", help="Skip faces that cannot be used, and count them."),
     ] = False,
 ) -> None:
-    """Measure on labelled data: landmark errors, end to end and given the true box; recall and
+    """Measure on labeled data: landmark errors, end to end and given the true box; recall and
     precision of detection; how well the face score separates faces from others.
     """
     from kpipe.cli.console import error, say
@@ -218,7 +218,7 @@ def _recall(what: str, result: Detected, strict: Detected) -> None:
         recall, precision, false = result.at(threshold)
         rows.append((_threshold(threshold), f"{recall:.3f}", f"{precision:.3f}", f"{false}"))
     say(
-        f"{what}, {result.labelled} faces, "
+        f"{what}, {result.labeled} faces, "
         f"average precision {result.average_precision:.3f} at IoU {MIN_IOU}, "
         f"{strict.average_precision:.3f} at {STRICT_IOU}"
     )

@@ -34,7 +34,7 @@ def export(
         list[Path] | None,
         typer.Option(
             metavar="JSON",
-            help="The run's photographs with labelled boxes: the scores of the detection network "
+            help="The run's photographs with labeled boxes: the scores of the detection network "
             "are calibrated on the validation part of them.",
         ),
     ] = None,

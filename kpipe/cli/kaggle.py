@@ -140,13 +140,13 @@ def show(
     truth = None
     if test:
         with keypoints.counting("rows") as on_row:
-            unlabelled = read_test(data, on_row)
-        pictures, names = unlabelled.pictures, [f"ImageId {number}" for number in unlabelled.ids]
+            unlabeled = read_test(data, on_row)
+        pictures, names = unlabeled.pictures, [f"ImageId {number}" for number in unlabeled.ids]
     else:
         with keypoints.counting("rows") as on_row:
-            labelled = read_training(data, on_row)
-        pictures, truth = labelled.pictures, labelled.points
-        names = [f"row {number}" for number in range(1, len(labelled) + 1)]
+            labeled = read_training(data, on_row)
+        pictures, truth = labeled.pictures, labeled.points
+        names = [f"row {number}" for number in range(1, len(labeled) + 1)]
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(pictures), min(count, len(pictures)), replace=False))
     found = _predicted(predictor, pictures[chosen]) if predictor is not None else None
@@ -218,7 +218,7 @@ def report(
     four_as_kaggle: Four = False,
     force: Force = False,
 ) -> None:
-    """Measure on labelled pictures, and show where it fails and why.
+    """Measure on labeled pictures, and show where it fails and why.
 
     Prints RMSE, MAE and accuracy; writes the worst faces, the error of each keypoint, and the error
     against yaw, sigma and mouth opening. A network is measured beside what follows from the 68
@@ -240,11 +240,11 @@ def report(
         _claim(output / name, (data, model), force)
     network = KeypointNetwork(model) if model is not None else None
     with keypoints.counting("rows") as on_row:
-        labelled = read_training(data, on_row)
-    rows = np.arange(len(labelled))
+        labeled = read_training(data, on_row)
+    rows = np.arange(len(labeled))
     if network is not None and not everything:
-        rows = held_out_rows(labelled, network.validation, data)
-    part = labelled.take(rows)
+        rows = held_out_rows(labeled, network.validation, data)
+    part = labeled.take(rows)
     ours = Derived()
     landmarks = _landmarks(ours, part.pictures)
     four = only_four(~np.isnan(part.points[..., 0])) if four_as_kaggle else None

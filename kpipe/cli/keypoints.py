@@ -38,8 +38,8 @@ def train(data: Path, output: Path, **options: object) -> None:
     if settings.arch not in ARCHITECTURES:
         raise typer.BadParameter(f"choose {', '.join(ARCHITECTURES)}", param_hint="--arch")
     with counting("rows") as on_row:
-        labelled = read_training(data, on_row)
-    out = kept_out(labelled.pictures, settings.validation)
+        labeled = read_training(data, on_row)
+    out = kept_out(labeled.pictures, settings.validation)
     say(f"{(~out).sum()} pictures to train on, {out.sum()} for validation")
     with counting("steps", settings.steps) as on_step:
 
@@ -48,8 +48,8 @@ def train(data: Path, output: Path, **options: object) -> None:
             if rmse is not None:
                 say(f"step {step}: RMSE {rmse:.2f} pixels on validation pictures")
 
-        trained = train_keypoints(labelled, settings, output, show_step)
-    write_results(trained, labelled.take(out), output)
+        trained = train_keypoints(labeled, settings, output, show_step)
+    write_results(trained, labeled.take(out), output)
     print_metrics({settings.arch: trained.validation})
     say(f"trained: kpipe kaggle report {data} --model {output / 'network.onnx'} -o report/")
 

@@ -1,4 +1,4 @@
-"""`kpipe train`: a network of one's own from labelled faces."""
+"""`kpipe train`: a network of one's own from labeled faces."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ StageName = Annotated[
     typer.Option(
         metavar="proposals|classifier|coarse|refine",
         help="Which network: proposals, the detector's, which learns from photographs with "
-        "labelled boxes; classifier, the face score that rejects most of its boxes; coarse, the "
+        "labeled boxes; classifier, the face score that rejects most of its boxes; coarse, the "
         "face score and rough landmarks in the others; refine, the accurate landmarks.",
     ),
 ]
@@ -46,7 +46,7 @@ Detection = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="JSON",
-        help="Photographs with labelled boxes, COCO's format, for --stage proposals; may be "
+        help="Photographs with labeled boxes, COCO's format, for --stage proposals; may be "
         "repeated. The faces of --data are pasted into them.",
     ),
 ]
@@ -58,7 +58,7 @@ Exclude = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FOLDER|CSV|JSON",
-        help="Labelled faces or photographs to be measured on later: copies of them in the data "
+        help="Labeled faces or photographs to be measured on later: copies of them in the data "
         "are left out.",
     ),
 ]
@@ -242,12 +242,12 @@ def _train_landmarks(
     from dataclasses import replace
 
     from kpipe.training.landmarks import load_run, mean_network, train
-    from kpipe.training.prepare import relabelled_by
+    from kpipe.training.prepare import relabeled_by
 
     split, copies = files.faces(settings.validation)
     training = split.training
     if relabel_by is not None:
-        training = relabelled_by(relabel_by, training, settings.label_offset, _progress)
+        training = relabeled_by(relabel_by, training, settings.label_offset, _progress)
     training, photos = files.hard_negatives(settings.stage, training, _progress)
     _say_data(len(training), len(split.validation), skipped, copies, len(photos))
     start = mean_network([load_run(run)[0] for run in start_from]) if start_from else None

@@ -33,7 +33,7 @@ class CascadeModel:
     Attributes:
         file: name in OpenCV's data folder.
         sha256: of the file as it was measured.
-        shift: centre of the face's box from the centre of the window, in sides of the window.
+        shift: center of the face's box from the center of the window, in sides of the window.
         scale: side of the face's box over the side of the window.
         mirrored: run on the mirrored picture: for profiles, which the file knows from one side.
     """
@@ -47,17 +47,17 @@ class CascadeModel:
     def face_squares(
         self, windows: NDArray[np.floating], width: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centres (n, 2) and sides (n, 1) of face boxes.
+        """Centers (n, 2) and sides (n, 1) of face boxes.
 
         Args:
             windows: (n, 4) x, y, w, h, as the cascade reports them.
             width: of the picture, pixels.
         """
         side = windows[:, 2:3]
-        centre = np.asarray(windows[:, :2] + (windows[:, 2:] - 1) / 2 + side * self.shift)
+        center = np.asarray(windows[:, :2] + (windows[:, 2:] - 1) / 2 + side * self.shift)
         if self.mirrored:
-            centre[:, 0] = width - 1 - centre[:, 0]
-        return centre, np.asarray(side * self.scale)
+            center[:, 0] = width - 1 - center[:, 0]
+        return center, np.asarray(side * self.scale)
 
 
 FRONTAL_DEFAULT = CascadeModel(
@@ -200,8 +200,8 @@ class HaarDetector:
             return np.zeros((0, 4))
         # OpenCV's threads report in any order; the result must not depend on it.
         ordered = np.array(sorted(map(tuple, windows)), np.float64)
-        centres, sides = view.cascade.face_squares(ordered, gray.shape[1])
-        back = transform(invert(turn), centres).astype(np.float64)
+        centers, sides = view.cascade.face_squares(ordered, gray.shape[1])
+        back = transform(invert(turn), centers).astype(np.float64)
         return np.hstack([back - sides / 2, back + sides / 2])
 
     def _classifiers(self) -> dict[str, cv2.CascadeClassifier]:
@@ -222,13 +222,13 @@ def merged(boxes: NDArray[np.floating], rolls: NDArray[np.floating]) -> Detectio
         rolls: (n,) degrees; only windows of one roll are put together.
     """
     groups: list[list[int]] = []
-    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
+    centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
     for index in range(len(boxes)):
         for group in groups:
             first = group[0]
             if (
                 rolls[first] == rolls[index]
-                and np.abs(centres[first] - centres[index]).max() < 0.2 * sides[first]
+                and np.abs(centers[first] - centers[index]).max() < 0.2 * sides[first]
                 and abs(np.log(sides[first] / sides[index])) < 0.25
             ):
                 group.append(index)

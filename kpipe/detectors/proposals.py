@@ -226,7 +226,7 @@ def _detections(places: NDArray[np.float64]) -> Detections:
     which = np.repeat(np.arange(len(places)), counts)
     way = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     rolls = (places[which, 3] + np.array(QUARTER_TURNS)[way] + 180) % 360 - 180
-    centres, halves = places[which, :2], places[which, 2:3] / 2
-    boxes = np.hstack([centres - halves, centres + halves])
+    centers, halves = places[which, :2], places[which, 2:3] / 2
+    boxes = np.hstack([centers - halves, centers + halves])
     scores = places[which, 5]
     return Detections(*(a.astype(np.float32) for a in (boxes, rolls, scores)))

@@ -22,7 +22,7 @@ smaller one."""
 
 SHIFT, SCALE = 0.08, 0.85
 """Where the square around the landmarks lies in YuNet's box, which reaches up to the hairline: its
-centre so far below the box's, its side so long, in heights of the box."""
+center so far below the box's, its side so long, in heights of the box."""
 
 
 class YuNetDetector:
@@ -56,9 +56,9 @@ class YuNetDetector:
         sides = faces[:, 3]
         down = np.column_stack([-np.sin(rolls), np.cos(rolls)])
         middles = faces[:, :2] + faces[:, 2:4] / 2
-        centres = middles + SHIFT * sides[:, None] * down
+        centers = middles + SHIFT * sides[:, None] * down
         halves = sides[:, None] * SCALE / 2
-        boxes = np.hstack([centres - halves, centres + halves])
+        boxes = np.hstack([centers - halves, centers + halves])
         return Detections(boxes.astype(np.float32), np.rad2deg(rolls).astype(np.float32))
 
     def whole_faces(

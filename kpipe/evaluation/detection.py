@@ -1,6 +1,6 @@
-"""How many faces are found, and how many of the found are none, on photographs with labelled boxes.
+"""How many faces are found, and how many of the found are none, on photographs with labeled boxes.
 
-A found face is right if its box and a labelled one, not yet taken by a more probable face, have an
+A found face is right if its box and a labeled one, not yet taken by a more probable face, have an
 IoU of at least `MIN_IOU`: the rule of PASCAL VOC (Everingham et al., IJCV 2010) at the overlap that
 is usual for Haar cascades, whose idea of a face's box differs from that of labels. Labels that do
 not count (invalid, to be ignored, a crowd, too small) make a face on them neither right nor false,
@@ -32,15 +32,15 @@ from kpipe.structures.detections import Detections, Detector
 from kpipe.structures.faces import Faces
 
 MIN_IOU, STRICT_IOU = 0.3, 0.5
-"""Overlap from which on a found face is a labelled one; and that of the stricter figure beside."""
+"""Overlap from which on a found face is a labeled one; and that of the stricter figure beside."""
 
 GROUPS = ("blur", "occlusion", "pose", "illumination", "expression", "mask")
 """Labels of single faces by which recall is given: WIDER FACE's attributes, and masks."""
 
 
 @dataclass(frozen=True)
-class LabelledPhoto:
-    """A photograph and its labelled faces.
+class LabeledPhoto:
+    """A photograph and its labeled faces.
 
     Attributes:
         path: of the picture.
@@ -74,16 +74,16 @@ class Detected:
     """The found faces of a set of photographs; those on labels that do not count are left out.
 
     Attributes:
-        labelled: number of labelled faces.
+        labeled: number of labeled faces.
         scores: (n,) of each found face.
         right: (n,) whether it is one.
         photos: (n,) index of the photograph of each.
         found: faces of each photograph, of a pipeline.
-        matched: (n,) index of the labelled face that each is, -1 for none.
-        groups: what `GROUPS` say of each labelled face.
+        matched: (n,) index of the labeled face that each is, -1 for none.
+        groups: what `GROUPS` say of each labeled face.
     """
 
-    labelled: int
+    labeled: int
     scores: NDArray[np.float64]
     right: NDArray[np.bool_]
     photos: NDArray[np.intp]
@@ -96,7 +96,7 @@ class Detected:
         kept = self.scores >= threshold
         right = int((kept & self.right).sum())
         false = int(kept.sum()) - right
-        recall = right / self.labelled if self.labelled else float("nan")
+        recall = right / self.labeled if self.labeled else float("nan")
         return recall, right / (right + false) if right + false else float("nan"), false
 
     @property
@@ -106,7 +106,7 @@ class Detected:
         hits = np.cumsum(self.right[order])
         precision = hits / np.arange(1, len(order) + 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        return float((precision * self.right[order]).sum() / max(self.labelled, 1))
+        return float((precision * self.right[order]).sum() / max(self.labeled, 1))
 
     def best(self, precision: float) -> tuple[float, float]:
         """The highest recall at a precision of at least this, and the score to ask for; NaN, where
@@ -117,13 +117,13 @@ class Detected:
         # Equal scores are asked for together.
         last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
         enough = np.flatnonzero((hits >= precision * np.arange(1, len(scores) + 1)) & last)
-        if not len(enough) or not self.labelled:
+        if not len(enough) or not self.labeled:
             return float("nan"), float("nan")
-        return float(hits[enough[-1]] / self.labelled), float(scores[enough[-1]])
+        return float(hits[enough[-1]] / self.labeled), float(scores[enough[-1]])
 
     def by_group(self, threshold: float) -> list[tuple[str, str, int, float]]:
-        """Name, value, number of faces, and recall at a score, of each group of labelled faces."""
-        hit = np.zeros(self.labelled, bool)
+        """Name, value, number of faces, and recall at a score, of each group of labeled faces."""
+        hit = np.zeros(self.labeled, bool)
         kept = (self.scores >= threshold) & self.right
         hit[self.matched[kept]] = True
         rows = []
@@ -152,7 +152,7 @@ RELIABILITY_BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 def read_photos(
     table: Path, on_bad: Callable[[DatasetError], None] | None = None
-) -> list[LabelledPhoto]:
+) -> list[LabeledPhoto]:
     """The photographs of a COCO detection file; those without any face too.
 
     Of an annotation `bbox` counts, and where they are given `iscrowd`, `ignore`, `invalid` (1: not
@@ -191,7 +191,7 @@ def read_photos(
             group: np.array([str(record.get(group, "")) for record in marked], np.str_)
             for group in GROUPS
         }
-        photo = LabelledPhoto(
+        photo = LabeledPhoto(
             path,
             np.array(boxes[key], np.float64).reshape(-1, 4),
             np.array([bool(r.get("ignore") or r.get("invalid")) for r in marked], bool),
@@ -202,7 +202,7 @@ def read_photos(
     return photos
 
 
-def empty_photos(folder: Path) -> list[LabelledPhoto]:
+def empty_photos(folder: Path) -> list[LabeledPhoto]:
     """The pictures of a folder, none of which shows a face.
 
     Raises:
@@ -212,30 +212,30 @@ def empty_photos(folder: Path) -> list[LabelledPhoto]:
     if not paths:
         raise DatasetError(f"{folder}: no folder with pictures in it")
     none = np.zeros(0, bool)
-    return [LabelledPhoto(path, np.zeros((0, 4)), none, none) for path in paths]
+    return [LabeledPhoto(path, np.zeros((0, 4)), none, none) for path in paths]
 
 
 def detect(
-    photos: Iterable[LabelledPhoto],
+    photos: Iterable[LabeledPhoto],
     pipeline: Pipeline,
     min_iou: float = MIN_IOU,
     on_bad: Callable[[DatasetError], None] | None = None,
     *,
     min_face: float = 0.0,
 ) -> Detected:
-    """Runs a pipeline over labelled photographs and compares the faces with the labels.
+    """Runs a pipeline over labeled photographs and compares the faces with the labels.
 
     Args:
         photos: the photographs.
         pipeline: to measure; its `min_score` bounds what can be said of lower thresholds.
-        min_iou: overlap from which on a found face is a labelled one.
+        min_iou: overlap from which on a found face is a labeled one.
         on_bad: called with each photograph that cannot be read, which is then left out.
-        min_face: longer side [px] of the smallest labelled box that counts.
+        min_face: longer side [px] of the smallest labeled box that counts.
 
     Raises:
         DatasetError: without `on_bad`, the first photograph that cannot be read.
     """
-    seen: list[LabelledPhoto] = []
+    seen: list[LabeledPhoto] = []
     found: list[Faces | FoundBoxes] = []
     for photo in photos:
         try:
@@ -249,17 +249,17 @@ def detect(
 
 
 def find_alone(
-    photos: Iterable[LabelledPhoto],
+    photos: Iterable[LabeledPhoto],
     detector: Detector,
     on_bad: Callable[[DatasetError], None] | None = None,
-) -> tuple[list[LabelledPhoto], list[Faces | FoundBoxes]] | None:
+) -> tuple[list[LabeledPhoto], list[Faces | FoundBoxes]] | None:
     """What a detector finds without the networks behind it, and the photographs that it saw; None,
     if it gives no scores.
 
     Raises:
         DatasetError: without `on_bad`, the first photograph that cannot be read.
     """
-    seen: list[LabelledPhoto] = []
+    seen: list[LabeledPhoto] = []
     found: list[Faces | FoundBoxes] = []
     for photo in photos:
         try:
@@ -306,13 +306,13 @@ def _boxes_alone(detector: Detector, gray: NDArray[np.uint8]) -> FoundBoxes | No
 
 
 def compared(
-    photos: Sequence[LabelledPhoto],
+    photos: Sequence[LabeledPhoto],
     found: Sequence[Faces | FoundBoxes],
     min_iou: float = MIN_IOU,
     min_face: float = 0.0,
 ) -> Detected:
     """What was found on each photograph against the labels, see `detect`."""
-    labelled = 0
+    labeled = 0
     scores: list[NDArray[np.floating]] = []
     matched: list[NDArray[np.intp]] = []
     places: list[NDArray[np.intp]] = []
@@ -322,7 +322,7 @@ def compared(
         order = np.argsort(-boxes.scores, kind="stable")
         counted = photo.counted(min_face)
         labels = assigned(boxes.boxes[order], photo, counted, min_iou)
-        numbers = np.cumsum(counted) - 1 + labelled
+        numbers = np.cumsum(counted) - 1 + labeled
         says = labels != IGNORED
         hit = labels >= 0
         labels[hit] = numbers[labels[hit]]
@@ -332,10 +332,10 @@ def compared(
         for name, values in groups.items():
             said = photo.groups.get(name, np.full(len(counted), "", np.str_))
             values.append(said[counted])
-        labelled += int(counted.sum())
+        labeled += int(counted.sum())
     labels = np.concatenate([*matched, np.zeros(0, np.intp)])
     return Detected(
-        labelled,
+        labeled,
         np.concatenate([*scores, np.zeros(0)]),
         labels >= 0,
         np.concatenate([*places, np.zeros(0, np.intp)]),
@@ -362,7 +362,7 @@ FALSE, IGNORED = -1, -2
 
 def assigned(
     ranked: NDArray[np.floating],
-    photo: LabelledPhoto,
+    photo: LabeledPhoto,
     counted: NDArray[np.bool_],
     min_iou: float,
 ) -> NDArray[np.intp]:
@@ -372,7 +372,7 @@ def assigned(
         ranked: (n, 4) boxes, the most probable first.
         photo: the labels.
         counted: which of them count.
-        min_iou: overlap from which on a box is a labelled one.
+        min_iou: overlap from which on a box is a labeled one.
 
     Returns:
         (n,) index of a label that counts and that no box before took, else `IGNORED` if it lies on
@@ -404,9 +404,9 @@ def _within(box: NDArray[np.floating], regions: NDArray[np.float64]) -> bool:
 def matches(
     ranked: Sequence[NDArray[np.floating]], labels: NDArray[np.float64], min_iou: float
 ) -> list[bool]:
-    """Whether each box, the most probable first, is a labelled one that none before it took."""
+    """Whether each box, the most probable first, is a labeled one that none before it took."""
     none = np.zeros(len(labels), bool)
-    photo = LabelledPhoto(Path(), labels, none, none)
+    photo = LabeledPhoto(Path(), labels, none, none)
     boxes = np.array(ranked, np.float64).reshape(-1, 4)
     return [bool(label >= 0) for label in assigned(boxes, photo, ~none, min_iou)]
 
@@ -416,7 +416,7 @@ class Separation:
     """How well the face score tells faces from what the detector takes for faces.
 
     Attributes:
-        faces: labelled faces that the detector proposed.
+        faces: labeled faces that the detector proposed.
         others: proposals on photographs without faces.
         threshold: score that `KEPT` of the faces reach.
         rejected: share of the others below it.
@@ -433,14 +433,14 @@ KEPT = 0.99
 
 def separation(
     samples: Iterable[Sample],
-    photos: Iterable[LabelledPhoto],
+    photos: Iterable[LabeledPhoto],
     pipeline: Pipeline,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> Separation:
-    """The face scores, both looks, of labelled faces and of proposals where there is no face.
+    """The face scores, both looks, of labeled faces and of proposals where there is no face.
 
     Args:
-        samples: labelled faces.
+        samples: labeled faces.
         photos: photographs without faces.
         pipeline: to measure.
         on_bad: called with each picture that cannot be read, which is then left out.
@@ -478,9 +478,9 @@ def _scores(
 def _scores_near(
     gray: NDArray[np.uint8], box: NDArray[np.float32], pipeline: Pipeline
 ) -> NDArray[np.float32]:
-    """Scores of the proposals whose centre is within half the box's side of its centre."""
+    """Scores of the proposals whose center is within half the box's side of its center."""
     detections = pipeline.detector(gray)
-    centres = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
-    away = np.linalg.norm(centres - (box[:2] + box[2:]) / 2, axis=1)
+    centers = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
+    away = np.linalg.norm(centers - (box[:2] + box[2:]) / 2, axis=1)
     near = away < (box[2] - box[0]) / 2
     return _scores(gray, detections[near], pipeline)

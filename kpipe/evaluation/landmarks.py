@@ -1,4 +1,4 @@
-"""How far off the points are, on labelled faces.
+"""How far off the points are, on labeled faces.
 
 The error of a face is the mean distance of its points from the labels over the inter-ocular
 distance (outer eye corners), in percent: NME, as the 300-W challenge defines it (Sagonas et al.,
@@ -43,7 +43,7 @@ def evaluate(
     """The errors from our own detector, from the true box jittered like a detector's, and from it.
 
     Args:
-        samples: labelled faces.
+        samples: labeled faces.
         pipeline: to measure.
         jitters: random boxes a face.
         seed: of the jitter.

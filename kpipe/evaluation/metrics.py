@@ -31,7 +31,7 @@ def ocular_distance(points: Array) -> Array:
 
 
 def pupil_distance(points: Array) -> Array:
-    """(n,) distance of the eyes' centres of faces (n, 68, 2)."""
+    """(n,) distance of the eyes' centers of faces (n, 68, 2)."""
     right = points[:, list(IBUG68.groups["right_eye"])].mean(axis=1)
     left = points[:, list(IBUG68.groups["left_eye"])].mean(axis=1)
     return np.asarray(np.linalg.norm(right - left, axis=1))
@@ -53,7 +53,7 @@ class LandmarkErrors:
         sigma: (n, 68) the stated expected error, pixels.
         sigma_bounds: multiples of sigma that 50 and 90 % of the errors should be below.
         samples: (n,) which of the evaluated samples each face is.
-        brightness: (n,) mean gray level inside the labelled outline.
+        brightness: (n,) mean gray level inside the labeled outline.
     """
 
     name: str
@@ -72,18 +72,18 @@ class LandmarkErrors:
         """(n, 68) distance of each point from its label, pixels."""
         return np.asarray(np.linalg.norm(self.points - self.truth, axis=2))
 
-    def distances(self, normaliser: Callable[[Array], Array] = ocular_distance) -> Array:
-        """(n, 68) distance of each point from its label, percent of the normalising length."""
-        return self.pixels / normaliser(self.truth)[:, None] * 100
+    def distances(self, normalizer: Callable[[Array], Array] = ocular_distance) -> Array:
+        """(n, 68) distance of each point from its label, percent of the normalizing length."""
+        return self.pixels / normalizer(self.truth)[:, None] * 100
 
     @property
     def faces(self) -> Array:
         """(n,) NME of each face, percent; NaN where it was not found."""
         return np.asarray(self.distances().mean(axis=1))
 
-    def nme(self, normaliser: Callable[[Array], Array] = ocular_distance) -> float:
+    def nme(self, normalizer: Callable[[Array], Array] = ocular_distance) -> float:
         """Mean NME of the faces that were found, percent."""
-        return mean_known(self.distances(normaliser).mean(axis=1))
+        return mean_known(self.distances(normalizer).mean(axis=1))
 
     @property
     def median(self) -> float:

@@ -15,7 +15,7 @@ from kpipe.evaluation.detection import (
     MIN_IOU,
     STRICT_IOU,
     Detected,
-    LabelledPhoto,
+    LabeledPhoto,
     assigned,
 )
 from kpipe.evaluation.metrics import LandmarkErrors, figures
@@ -34,7 +34,7 @@ SHOWN = 16
 SIDE = 420
 SHOWN_WIDTH = 640
 TRUTH, FOUND = (64, 140, 255), (255, 60, 60)
-COLOURS = ("#d62728", "#1f77b4", "#2ca02c")
+COLORS = ("#d62728", "#1f77b4", "#2ca02c")
 CURVE_TO = 10.0
 
 STYLE = """
@@ -96,7 +96,7 @@ def write_report(
 
 def write_detection_report(
     folder: Path,
-    photos: Sequence[LabelledPhoto],
+    photos: Sequence[LabeledPhoto],
     result: Detected,
     strict: Detected | None = None,
     alone: Detected | None = None,
@@ -106,11 +106,11 @@ def write_detection_report(
 
     Args:
         folder: of the report; made if it is not there.
-        photos: the labelled photographs, those of `result.found`.
+        photos: the labeled photographs, those of `result.found`.
         result: of `kpipe.evaluation.detection.detect`.
         strict: the same at a greater overlap.
         alone: the same of the detector without the networks behind it, for comparison.
-        min_face: longer side [px] of the smallest labelled box that counts.
+        min_face: longer side [px] of the smallest labeled box that counts.
 
     Returns:
         The page.
@@ -142,7 +142,7 @@ def write_detection_report(
     stricter = f", {strict.average_precision:.3f} at {STRICT_IOU}" if strict is not None else ""
     page = f"""<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>{STYLE}</style><h1>{title}</h1>
-<p>{len(result.found)} photographs, {result.labelled} faces; average precision
+<p>{len(result.found)} photographs, {result.labeled} faces; average precision
 {result.average_precision:.3f} at IoU {MIN_IOU}{stricter}.</p>
 <h2>Precision over recall</h2>{_precision_recall(result, alone)}
 <h2>Where most is wrong, at a score of {MIN_SCORE}</h2>
@@ -165,12 +165,12 @@ def _precision_recall(result: Detected, alone: Detected | None = None) -> str:
             f'<text x="-8" y="{y + 5}" text-anchor="end">{value} %</text>'
             f'<text x="{x}" y="{height + 22}" text-anchor="middle">{value} %</text>'
         )
-    for each, colour in ((alone, "#999"), (result, "#1f77b4")):
+    for each, color in ((alone, "#999"), (result, "#1f77b4")):
         if each is None:
             continue
         curve = [each.at(score)[:2] for score in np.unique(each.scores)[::-1]]
         path = " ".join(f"{width * r:.1f},{height * (1 - p):.1f}" for r, p in curve)
-        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
     for score in (0.5, 0.9, 0.99):
         recall, precision, _ = result.at(score)
         if np.isnan(precision):
@@ -187,15 +187,15 @@ def _precision_recall(result: Detected, alone: Detected | None = None) -> str:
 
 
 def _boxed(faces: Faces, boxes: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The photograph with labelled and found boxes."""
+    """The photograph with labeled and found boxes."""
     image = read_image(str(faces.path))
     scale = SHOWN_WIDTH / image.shape[1]
     size = (SHOWN_WIDTH, max(round(image.shape[0] * scale), 1))
     picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     found = [(face.box, FOUND) for face in faces if face.score >= MIN_SCORE]
-    for box, colour in [(box, TRUTH) for box in boxes] + found:
+    for box, color in [(box, TRUTH) for box in boxes] + found:
         x0, y0, x1, y1 = (round(float(v) * scale) for v in box)
-        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 2)
+        cv2.rectangle(picture, (x0, y0), (x1, y1), color, 2)
     return picture
 
 
@@ -213,16 +213,16 @@ def _curve(results: Sequence[LandmarkErrors]) -> str:
         x = width * value / CURVE_TO
         lines.append(f'<text x="{x}" y="{height + 22}" text-anchor="middle">{value}</text>')
     errors = np.linspace(0, CURVE_TO, 201)
-    for result, colour, row in zip(results, COLOURS, range(len(results))):
+    for result, color, row in zip(results, COLORS, range(len(results))):
         shares = [(result.faces <= error).mean() for error in errors]
         path = " ".join(
             f"{width * error / CURVE_TO:.1f},{height * (1 - share):.1f}"
             for error, share in zip(errors, shares)
         )
-        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         y = height - 20 - 22 * row
         lines.append(
-            f'<text x="{width - 10}" y="{y}" text-anchor="end" fill="{colour}">'
+            f'<text x="{width - 10}" y="{y}" text-anchor="end" fill="{color}">'
             f"{escape(result.name)}</text>"
         )
     size = f"{-left} -15 {width + left + 20} {height + bottom + 15}"
@@ -261,9 +261,9 @@ def _drawn(
     """The face enlarged, with its labels and what was found."""
     matrix = crop_transform(landmark_box(labels), size=SIDE, margin=1.5)
     crop = warp(image, matrix, SIDE)
-    for places, colour in ((labels, TRUTH), (points, FOUND)):
+    for places, color in ((labels, TRUTH), (points, FOUND)):
         if np.isnan(places).any():
             continue
         for x, y in transform(matrix, places) * 16:
-            cv2.circle(crop, (round(float(x)), round(float(y))), 40, colour, -1, cv2.LINE_AA, 4)
+            cv2.circle(crop, (round(float(x)), round(float(y))), 40, color, -1, cv2.LINE_AA, 4)
     return crop

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from kpipe.kaggle.files import SIDE
 from kpipe.structures.schemes import KAGGLE15
-from kpipe.training.network import normalise
+from kpipe.training.network import normalize
 
 POINTS = len(KAGGLE15)
 
@@ -146,7 +146,7 @@ class HeatmapNetwork(nn.Module):
         return distance + 0.3 * entropy.sum() / whole.sum().clamp(min=1)
 
     def _log_heatmaps(self, pictures: Tensor) -> Tensor:
-        x = self.stem(normalise(pictures))
+        x = self.stem(normalize(pictures))
         levels = []
         for stage in self.stages:
             x = stage(x)

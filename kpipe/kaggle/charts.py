@@ -35,8 +35,8 @@ def curves_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, name, unit in zip(panels, ("loss", "rmse"), ("loss", "RMSE, pixels of 96")):
-        for part, colour in (("training", COLORS[1]), ("validation", COLORS[0])):
-            axes.plot(curves["step"], curves[f"{part}_{name}"], color=colour, label=part)
+        for part, color in (("training", COLORS[1]), ("validation", COLORS[0])):
+            axes.plot(curves["step"], curves[f"{part}_{name}"], color=color, label=part)
         axes.set(xlabel="step", ylabel=unit, yscale="log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
@@ -87,10 +87,10 @@ def causes_chart(
     panels = figure.subplots(1, len(causes), sharey=True, squeeze=False)[0]
     top = max(float(np.nanquantile(error, 0.99)) for error in errors.values())
     for axes, (cause, values) in zip(panels, causes.items()):
-        for (name, error), colour in zip(errors.items(), COLORS):
-            axes.scatter(values, error, s=5, alpha=0.25, color=colour, linewidths=0)
+        for (name, error), color in zip(errors.items(), COLORS):
+            axes.scatter(values, error, s=5, alpha=0.25, color=color, linewidths=0)
             middles, means = binned(values, error)
-            axes.plot(middles, means, "o-", color=colour, label=name)
+            axes.plot(middles, means, "o-", color=color, label=name)
         axes.set(xlabel=cause, ylim=(0, top))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("RMSE of the face, pixels of 96")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kpipe.kaggle.files import SIDE, Labelled
+from kpipe.kaggle.files import SIDE, Labeled
 from kpipe.utils.opencv import cv2
 
 TRUTH, FOUND = (64, 140, 255), (255, 60, 60)
@@ -52,9 +52,9 @@ def grid(
         cell = sheet[y : y + SIDE * ZOOM, x : x + SIDE * ZOOM]
         large = cv2.resize(picture, (SIDE * ZOOM,) * 2, interpolation=cv2.INTER_CUBIC)
         cell[:] = large[..., None]
-        for points, colour in ((truth, TRUTH), (found, FOUND)):
+        for points, color in ((truth, TRUTH), (found, FOUND)):
             if points is not None:
-                _dots(cell, points[index], colour)
+                _dots(cell, points[index], color)
         if captions is not None:
             base = (x + 3, y + height - 5)
             cv2.putText(
@@ -77,7 +77,7 @@ def worst(errors: NDArray[np.floating], count: int = WORST) -> NDArray[np.intp]:
 
 
 def worst_sheet(
-    data: Labelled,
+    data: Labeled,
     points: NDArray[np.float32],
     errors: NDArray[np.floating],
     chosen: NDArray[np.intp],
@@ -86,7 +86,7 @@ def worst_sheet(
     """Chosen faces, each with its error beneath: labels blue, predictions red.
 
     Args:
-        data: n labelled pictures.
+        data: n labeled pictures.
         points: (n, 15, 2) predicted, pixels.
         errors: (n,) pixels.
         chosen: indices of the faces, as `worst` returns them.
@@ -101,8 +101,8 @@ def worst_sheet(
     return grid(data.pictures[chosen], data.points[chosen], points[chosen], captions)
 
 
-def _dots(cell: NDArray[np.uint8], points: NDArray[np.float32], colour: tuple[int, ...]) -> None:
+def _dots(cell: NDArray[np.uint8], points: NDArray[np.float32], color: tuple[int, ...]) -> None:
     for x, y in ((points + 0.5) * ZOOM - 0.5) * 16:
         if np.isfinite(x) and np.isfinite(y):
             at = (round(float(x)), round(float(y)))
-            cv2.circle(cell, at, 36, colour, -1, cv2.LINE_AA, 4)
+            cv2.circle(cell, at, 36, color, -1, cv2.LINE_AA, 4)

@@ -71,7 +71,7 @@ DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """The pictures of a `training.csv` and their labels.
 
     Attributes:
@@ -85,12 +85,12 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Labelled:
-        return Labelled(self.pictures[chosen], self.points[chosen])
+    def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Labeled:
+        return Labeled(self.pictures[chosen], self.points[chosen])
 
 
 @dataclass(frozen=True)
-class Unlabelled:
+class Unlabeled:
     """The pictures of a `test.csv`.
 
     Attributes:
@@ -121,7 +121,7 @@ Progress = Callable[[int], None]
 """Called with the number of rows read so far."""
 
 
-def read_training(path: Path, on_row: Progress | None = None) -> Labelled:
+def read_training(path: Path, on_row: Progress | None = None) -> Labeled:
     """Reads `training.csv`.
 
     Raises:
@@ -137,7 +137,7 @@ def read_training(path: Path, on_row: Progress | None = None) -> Labelled:
     points = np.array(labels, np.float32).reshape(-1, len(KAGGLE15), 2)
     if np.isnan(points).all():
         raise KaggleError(f"{display_name(path)}: not one label in it")
-    return Labelled(_pictures(pixels), points)
+    return Labeled(_pictures(pixels), points)
 
 
 def read_labels(path: Path) -> NDArray[np.float32]:
@@ -153,7 +153,7 @@ def read_labels(path: Path) -> NDArray[np.float32]:
     return np.array(labels, np.float32).reshape(-1, len(KAGGLE15), 2)
 
 
-def read_test(path: Path, on_row: Progress | None = None) -> Unlabelled:
+def read_test(path: Path, on_row: Progress | None = None) -> Unlabeled:
     """Reads `test.csv`.
 
     Raises:
@@ -170,7 +170,7 @@ def read_test(path: Path, on_row: Progress | None = None) -> Unlabelled:
         ids[number] = None
 
     _read(path, "test.csv", ("ImageId", "Image"), read, on_row)
-    return Unlabelled(tuple(ids), _pictures(pixels))
+    return Unlabeled(tuple(ids), _pictures(pixels))
 
 
 def read_lookup(path: Path) -> Lookup:
@@ -229,7 +229,7 @@ def kept_out(pictures: NDArray[np.uint8], share: float) -> NDArray[np.bool_]:
     return np.array([held_out(picture.tobytes().hex(), share) for picture in pictures], bool)
 
 
-def training_csv(data: Labelled) -> str:
+def training_csv(data: Labeled) -> str:
     """The text of a `training.csv`."""
     lines = [",".join((*COLUMNS, "Image"))]
     for picture, points in zip(data.pictures, data.points):
@@ -238,7 +238,7 @@ def training_csv(data: Labelled) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_csv(data: Unlabelled) -> str:
+def test_csv(data: Unlabeled) -> str:
     """The text of a `test.csv`."""
     rows = (f"{number},{_text(picture)}" for number, picture in zip(data.ids, data.pictures))
     return "\n".join(("ImageId,Image", *rows)) + "\n"

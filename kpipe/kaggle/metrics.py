@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Metrics(NamedTuple):
-    """Figures over all labelled coordinates; NaN where nothing is labelled.
+    """Figures over all labeled coordinates; NaN where nothing is labeled.
 
     Attributes:
         rmse: root of the mean squared error of a coordinate, pixels: Kaggle's score.
@@ -51,12 +51,12 @@ def distances(found: NDArray[np.floating], labels: NDArray[np.floating]) -> NDAr
 
 
 def rmse_by_point(found: NDArray[np.floating], labels: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(15,) RMSE of the coordinates of each point; NaN where none is labelled."""
+    """(15,) RMSE of the coordinates of each point; NaN where none is labeled."""
     return _rmse(found, labels, (0, 2))
 
 
 def rmse_by_face(found: NDArray[np.floating], labels: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(n,) RMSE of the coordinates of each face; NaN where none is labelled."""
+    """(n,) RMSE of the coordinates of each face; NaN where none is labeled."""
     return _rmse(found, labels, (1, 2))
 
 

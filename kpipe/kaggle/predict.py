@@ -33,10 +33,10 @@ OF_FOUR = {
 points of the 68 whose mean is that place. `benchmarks/kaggle.py definitions` prints it."""
 
 
-def only_four(labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def only_four(labeled: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n,) the rows that label (n, 15) the four points, or some of them, and no other."""
-    others = np.delete(labelled, FOUR_POINTS, axis=1)
-    return np.asarray(~others.any(axis=1) & labelled.any(axis=1), bool)
+    others = np.delete(labeled, FOUR_POINTS, axis=1)
+    return np.asarray(~others.any(axis=1) & labeled.any(axis=1), bool)
 
 
 class Predictor(Protocol):

@@ -1,4 +1,4 @@
-"""The report on labelled pictures: worst faces, the error of each point, causes of errors."""
+"""The report on labeled pictures: worst faces, the error of each point, causes of errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kpipe.errors import KaggleError
 from kpipe.kaggle.charts import causes_chart, keypoints_chart
 from kpipe.kaggle.drawing import worst, worst_sheet
-from kpipe.kaggle.files import Labelled, kept_out
+from kpipe.kaggle.files import Labeled, kept_out
 from kpipe.kaggle.metrics import rmse_by_face
 from kpipe.kaggle.predict import causes
 from kpipe.media.images import encode
@@ -27,26 +27,26 @@ WORST_FILE, SAME_FILE, KEYPOINTS_FILE, CAUSES_FILE = FILES = (
 """Pictures of a report."""
 
 
-def held_out_rows(data: Labelled, validation: float, name: Path) -> NDArray[np.intp]:
+def held_out_rows(data: Labeled, validation: float, name: Path) -> NDArray[np.intp]:
     """Rows that the training of a network kept out.
 
     Args:
-        data: labelled pictures.
+        data: labeled pictures.
         validation: share that was kept out.
         name: of the file, for the error.
 
     Raises:
-        KaggleError: none of them is labelled.
+        KaggleError: none of them is labeled.
     """
     rows = np.flatnonzero(kept_out(data.pictures, validation))
     if np.isnan(data.points[rows]).all():
-        raise KaggleError(f"{name}: no labelled picture that training kept out; try --all")
+        raise KaggleError(f"{name}: no labeled picture that training kept out; try --all")
     return rows
 
 
 def write_report(
     folder: Path,
-    data: Labelled,
+    data: Labeled,
     rows: NDArray[np.intp],
     found: Mapping[str, NDArray[np.float32]],
     landmarks: Sequence[Landmarks],
@@ -55,7 +55,7 @@ def write_report(
 
     Args:
         folder: where they go.
-        data: n labelled pictures.
+        data: n labeled pictures.
         rows: (n,) of the file, for captions.
         found: (n, 15, 2) of each predictor, by its name. The first one's worst faces are drawn, and
             the same faces for the last one.

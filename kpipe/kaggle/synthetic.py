@@ -1,8 +1,8 @@
-"""Makes sets in Kaggle's format: from labelled faces, or drawn.
+"""Makes sets in Kaggle's format: from labeled faces, or drawn.
 
 Kaggle's pictures are 96x96 crops that frame a face much alike, and most of them lack most labels.
 Both are taken from its label columns where they are given: each face is laid by a similarity on a
-fully labelled row, so that the columns get those rows' mean and spread, and loses the labels that
+fully labeled row, so that the columns get those rows' mean and spread, and loses the labels that
 another row lacks. Without them the figures below do, which `benchmarks/kaggle.py definitions`
 prints.
 """
@@ -23,9 +23,9 @@ from kpipe.errors import KaggleError
 from kpipe.kaggle.files import (
     COLUMNS,
     SIDE,
-    Labelled,
+    Labeled,
     Lookup,
-    Unlabelled,
+    Unlabeled,
     lookup_csv,
     test_csv,
     training_csv,
@@ -45,7 +45,7 @@ MEAN_POINTS = np.array(
         (48.0, 57.3), (63.4, 75.9), (33.0, 76.1), (48.1, 72.7), (48.1, 82.6),
     ]
 )  # fmt: skip
-"""(15, 2) mean of Kaggle's fully labelled rows, pixels."""
+"""(15, 2) mean of Kaggle's fully labeled rows, pixels."""
 
 SHIFT = (1.4, 1.8)
 """Standard deviation of the middle between their eyes, pixels."""
@@ -73,11 +73,11 @@ class Row(NamedTuple):
 
     Attributes:
         target: (15, 2) points that the face is laid on.
-        labelled: (15, 2) bool, which labels stay.
+        labeled: (15, 2) bool, which labels stay.
     """
 
     target: NDArray[np.float64]
-    labelled: NDArray[np.bool_]
+    labeled: NDArray[np.bool_]
 
 
 class Picture(NamedTuple):
@@ -88,7 +88,7 @@ class Picture(NamedTuple):
 
 
 def rows_like(labels: NDArray[np.float32] | None, seed: int = 0) -> Iterator[Row]:
-    """Endless rows, framed and labelled as those of Kaggle are.
+    """Endless rows, framed and labeled as those of Kaggle are.
 
     Args:
         labels: (n, 15, 2) of a `training.csv`, NaN where there is none; without them this
@@ -121,9 +121,9 @@ def _framed(points: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
 
 
 def _pattern(rng: Rng) -> NDArray[np.bool_]:
-    labelled = np.full((len(KAGGLE15), 2), rng.random() < FULL_SHARE)
-    labelled[list(FOUR_POINTS)] = True
-    return labelled
+    labeled = np.full((len(KAGGLE15), 2), rng.random() < FULL_SHARE)
+    labeled[list(FOUR_POINTS)] = True
+    return labeled
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -141,7 +141,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 
 
 def photographed(sample: Sample, target: NDArray[np.float64]) -> Picture:
-    """A labelled face, framed so that its points lie about where the target's do.
+    """A labeled face, framed so that its points lie about where the target's do.
 
     Raises:
         DatasetError: its picture cannot be read.
@@ -219,9 +219,9 @@ class _Sketch:
             where = (transform(matrix, points) + 0.5) * _ZOOM - 0.5
             return np.round(where).astype(np.int32)
 
-        def ellipse(centre: NDArray[np.floating], width: float, height: float, shade: int) -> None:
+        def ellipse(center: NDArray[np.floating], width: float, height: float, shade: int) -> None:
             axes = (round(width * scale * _ZOOM), round(height * scale * _ZOOM))
-            at = tuple(place(centre).tolist())
+            at = tuple(place(center).tolist())
             cv2.ellipse(canvas, at, axes, angle, 0, 360, shade, -1, cv2.LINE_AA)
 
         def line(indices: tuple[int, ...], shade: int, width: float) -> None:
@@ -236,10 +236,10 @@ class _Sketch:
         ellipse(middle - (0, 2), 36, 44, skin)
         line((7, 6), brow, 3)
         line((9, 8), brow, 3)
-        for centre, inner, outer in ((0, 2, 3), (1, 4, 5)):
+        for center, inner, outer in ((0, 2, 3), (1, 4, 5)):
             width = float(np.linalg.norm(points[inner] - points[outer])) / 2
             ellipse(points[[inner, outer]].mean(axis=0), width, self.open, 245)
-            ellipse(points[centre], self.open * 0.9, self.open * 0.9, iris)
+            ellipse(points[center], self.open * 0.9, self.open * 0.9, iris)
         ellipse(points[10] + (0, 1.5), 5, 3, int(skin * 0.8))
         ellipse(points[10], 2.2, 2.2, min(int(skin * 1.15), 255))
         outline = place(points[[12, 13, 11, 14]])
@@ -261,9 +261,9 @@ class MadeSet:
         lookup: the coordinates that are asked for: of each picture what its row labels.
     """
 
-    training: Labelled
-    test: Unlabelled
-    truth: Labelled
+    training: Labeled
+    test: Unlabeled
+    truth: Labeled
     lookup: Lookup
 
     FILES: ClassVar = (
@@ -300,7 +300,7 @@ def from_samples(
     seed: int = 0,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> MadeSet:
-    """A set of labelled faces; those of one photograph or person stay together.
+    """A set of labeled faces; those of one photograph or person stay together.
 
     Args:
         samples: faces of 68 points.
@@ -323,7 +323,7 @@ def from_samples(
                     raise
                 on_bad(error)
                 continue
-            yield picture, row.labelled, held_out(sample.group, test_share)
+            yield picture, row.labeled, held_out(sample.group, test_share)
 
     return _made(faces())
 
@@ -346,7 +346,7 @@ def from_drawings(
     first = zlib.crc32(str(seed).encode())
     tests = round(count * test_share)
     return _made(
-        (drawn(row.target, first + number), row.labelled, number < tests)
+        (drawn(row.target, first + number), row.labeled, number < tests)
         for number, row in zip(range(count), rows)
     )
 
@@ -354,32 +354,32 @@ def from_drawings(
 def _made(rows: Iterable[tuple[Picture, NDArray[np.bool_], bool]]) -> MadeSet:
     training: list[tuple[Picture, NDArray[np.bool_]]] = []
     test: list[tuple[Picture, NDArray[np.bool_]]] = []
-    for picture, labelled, is_test in rows:
+    for picture, labeled, is_test in rows:
         # A label that lies outside the picture nobody could have set.
         inside = ((picture.points >= 0) & (picture.points <= SIDE)).all(axis=1, keepdims=True)
-        (test if is_test else training).append((picture, labelled & inside))
+        (test if is_test else training).append((picture, labeled & inside))
     for part, name in ((training, "training"), (test, "test")):
         if not part:
             raise KaggleError(f"no face is left for the {name} set: more faces, or another share")
     ids = tuple(range(1, len(test) + 1))
     asked = [
         (image, column)
-        for image, (_, labelled) in zip(ids, test)
+        for image, (_, labeled) in zip(ids, test)
         for column in range(len(COLUMNS))
-        if labelled.ravel()[column]
+        if labeled.ravel()[column]
     ]
     images, columns = zip(*asked)
     truth = _stacked(test, masked=False)
     return MadeSet(
         training=_stacked(training, masked=True),
-        test=Unlabelled(ids, truth.pictures),
+        test=Unlabeled(ids, truth.pictures),
         truth=truth,
         lookup=Lookup(tuple(range(1, len(asked) + 1)), images, columns),
     )
 
 
-def _stacked(part: list[tuple[Picture, NDArray[np.bool_]]], masked: bool) -> Labelled:
+def _stacked(part: list[tuple[Picture, NDArray[np.bool_]]], masked: bool) -> Labeled:
     points = np.stack([picture.points for picture, _ in part])
     if masked:
-        points[~np.stack([labelled for _, labelled in part])] = np.nan
-    return Labelled(np.stack([picture.pixels for picture, _ in part]), points)
+        points[~np.stack([labeled for _, labeled in part])] = np.nan
+    return Labeled(np.stack([picture.pixels for picture, _ in part]), points)

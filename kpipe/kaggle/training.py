@@ -30,7 +30,7 @@ from kpipe.kaggle.architectures import (
 )
 from kpipe.kaggle.charts import curves_chart
 from kpipe.kaggle.drawing import worst, worst_sheet
-from kpipe.kaggle.files import SIDE, Labelled, kept_out
+from kpipe.kaggle.files import SIDE, Labeled, kept_out
 from kpipe.kaggle.metrics import Metrics, measure, rmse_by_face
 from kpipe.media.images import encode
 from kpipe.structures.schemes import KAGGLE15
@@ -119,7 +119,7 @@ class TrainedKeypoints:
 
 
 def train_keypoints(
-    data: Labelled,
+    data: Labeled,
     settings: KeypointSettings,
     folder: Path | None = None,
     on_step: Callable[[int, float | None], None] | None = None,
@@ -175,20 +175,20 @@ def train_keypoints(
     return TrainedKeypoints(final, Curves.of(run.log), measure(found, validation.points), settings)
 
 
-def _split(data: Labelled, share: float) -> tuple[Labelled, Labelled]:
+def _split(data: Labeled, share: float) -> tuple[Labeled, Labeled]:
     """Pictures to train on and to validate with."""
     out = kept_out(data.pictures, share)
     training, validation = data.take(~out), data.take(out)
     for part, name in ((training, "train on"), (validation, "validate with")):
         if np.isnan(part.points).all():
             raise TrainingError(
-                f"no labelled picture to {name}: more pictures, or another --validation"
+                f"no labeled picture to {name}: more pictures, or another --validation"
             )
     return training, validation
 
 
 def _batches(
-    data: Labelled, settings: KeypointSettings, done: int
+    data: Labeled, settings: KeypointSettings, done: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Distorted pictures (n, 1, 96, 96) and labels (n, 15, 2) of each step after the last done."""
     device = one_device()
@@ -252,11 +252,11 @@ def predict(network: Network, pictures: NDArray[np.uint8]) -> NDArray[np.float32
     return np.concatenate(parts)
 
 
-def _rmse(network: Network, data: Labelled) -> float:
+def _rmse(network: Network, data: Labeled) -> float:
     return measure(predict(network, data.pictures), data.points).rmse
 
 
-def _loss(network: Network, data: Labelled) -> float:
+def _loss(network: Network, data: Labeled) -> float:
     """Mean over batches, by the number of labels in each."""
     total, count = 0.0, 0
     with _evaluating(network) as device:
@@ -279,7 +279,7 @@ def _evaluating(network: Network) -> Iterator[torch.device]:
         yield next(network.parameters()).device
 
 
-def write_results(trained: TrainedKeypoints, validation: Labelled, folder: Path) -> None:
+def write_results(trained: TrainedKeypoints, validation: Labeled, folder: Path) -> None:
     """Writes network.onnx, curves.png and worst.png to the folder of a run.
 
     Args:
@@ -317,7 +317,7 @@ def export_keypoints(trained: TrainedKeypoints, path: Path) -> None:
     Raises:
         WriteError: the file cannot be written.
     """
-    # torch's exporter folds batch normalisation into the very weights of the module it is given.
+    # torch's exporter folds batch normalization into the very weights of the module it is given.
     module = _Exported(copy.deepcopy(trained.network).cpu().eval())
     example = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
     count = {0: "n"}

@@ -26,9 +26,9 @@ def aligned_chip(
     """
     seen = np.asarray(points, np.float64) @ (1, 1j)
     wanted = mean_face()[:, :2] @ (1, 1j)
-    seen_centre, wanted_centre = seen.mean(), wanted.mean()
-    turn = np.vdot(seen - seen_centre, wanted - wanted_centre)
-    turn *= 0.45 * side / np.vdot(seen - seen_centre, seen - seen_centre).real
-    offset = (side - 1) / 2 * (1 + 1j) - turn * seen_centre
+    seen_center, wanted_center = seen.mean(), wanted.mean()
+    turn = np.vdot(seen - seen_center, wanted - wanted_center)
+    turn *= 0.45 * side / np.vdot(seen - seen_center, seen - seen_center).real
+    offset = (side - 1) / 2 * (1 + 1j) - turn * seen_center
     matrix = np.array([[turn.real, -turn.imag, offset.real], [turn.imag, turn.real, offset.imag]])
     return warp(image, matrix, side)

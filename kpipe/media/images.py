@@ -64,7 +64,7 @@ class Photo:
         image: (h, w, 3) uint8, RGB, upright.
         exif: EXIF data with the orientation already applied and so removed; empty if none.
         icc: the ICC profile of the pixels as they are here, or None.
-        jpeg: quantisation tables and subsampling of a JPEG file, as Pillow's `save` takes them.
+        jpeg: quantization tables and subsampling of a JPEG file, as Pillow's `save` takes them.
         warning: one line on what is missing of a picture that is cut short, or None.
     """
 

@@ -196,7 +196,7 @@ class VideoWriter:
     def _add(self, image: NDArray[np.uint8], time: float) -> None:
         height, width = image.shape[:2]
         if width % 2 or height % 2:
-            # H.264 halves the colour's resolution: sides are even.
+            # H.264 halves the color's resolution: sides are even.
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = picture.reformat(

@@ -21,7 +21,7 @@ def crop_transform(
     """The 2x3 matrix from picture pixels to crop pixels.
 
     Args:
-        box: (4,) x0, y0, x1, y1; only its centre and longer side count.
+        box: (4,) x0, y0, x1, y1; only its center and longer side count.
         roll: degrees; how far the face is turned clockwise in the picture, undone in the crop.
         size: side of the crop, pixels.
         margin: side of the crop over the side of the box.
@@ -47,8 +47,8 @@ def crop_transforms(
     angle = np.deg2rad(np.asarray(rolls, np.float64))
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.stack([cos, sin, -sin, cos], axis=1).reshape(-1, 2, 2)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    offsets = (size - 1) / 2 - (linear @ centres[..., None])[..., 0]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    offsets = (size - 1) / 2 - (linear @ centers[..., None])[..., 0]
     return np.concatenate([linear, offsets[..., None]], axis=2)
 
 

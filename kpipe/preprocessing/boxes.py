@@ -19,7 +19,7 @@ def landmark_box(
     Args:
         points: (..., n, 2), pixels.
         roll: (...,) degrees; the box's sides stand along and across a face turned by so much, as
-            the crop does. The box that comes back is that square turned upright about its centre.
+            the crop does. The box that comes back is that square turned upright about its center.
 
     Returns:
         (..., 4) float32: x0, y0, x1, y1.
@@ -29,9 +29,9 @@ def landmark_box(
     turn = np.stack([along, across], axis=-1)
     upright = np.asarray(points, np.float64) @ turn
     low, high = upright.min(axis=-2), upright.max(axis=-2)
-    centre = (turn @ ((low + high) / 2)[..., None])[..., 0]
+    center = (turn @ ((low + high) / 2)[..., None])[..., 0]
     half = (high - low).max(axis=-1, keepdims=True) / 2
-    return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+    return np.concatenate([center - half, center + half], axis=-1).astype(np.float32)
 
 
 def head_box(
@@ -50,9 +50,9 @@ def head_box(
     side = box[..., 2:3] - box[..., 0:1]
     along = direction(roll)
     up = np.stack([along[..., 1], -along[..., 0]], axis=-1)
-    centre = (box[..., :2] + box[..., 2:]) / 2 + HEAD_RISE * side * up
+    center = (box[..., :2] + box[..., 2:]) / 2 + HEAD_RISE * side * up
     half = HEAD_SCALE * side / 2
-    return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+    return np.concatenate([center - half, center + half], axis=-1).astype(np.float32)
 
 
 def direction(degrees: float | NDArray[np.floating]) -> NDArray[np.float64]:

@@ -44,9 +44,9 @@ def warp(
     part = image[y0 : y0 + rows * shrink, x0 : x0 + columns * shrink]
     if shrink > 1:
         part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-    # Pixel k of the reduced part is centred on pixel shrink * k + (shrink - 1) / 2 of the part.
-    centre = np.array([x0, y0]) + (shrink - 1) / 2
-    shifted = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ centre + matrix[:, 2]])
+    # Pixel k of the reduced part is centered on pixel shrink * k + (shrink - 1) / 2 of the part.
+    center = np.array([x0, y0]) + (shrink - 1) / 2
+    shifted = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ center + matrix[:, 2]])
     return np.asarray(cv2.warpAffine(part, shifted, (size, size)), np.uint8)
 
 
@@ -81,7 +81,7 @@ class ImagePyramid:
             half = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
             self.levels.append(np.asarray(half, np.uint8))
         level = np.minimum(level, len(self.levels) - 1)
-        # Pixel k of a level is centred on pixel factor * k + (factor - 1) / 2 of the picture.
+        # Pixel k of a level is centered on pixel factor * k + (factor - 1) / 2 of the picture.
         factor = 2.0 ** level[:, None]
         linear = matrices[:, :, :2] * factor[:, :, None]
         offset = matrices[:, :, 2] + matrices[:, :, :2].sum(axis=2) * (factor - 1) / 2

@@ -59,12 +59,12 @@ class Timeline:
         gap = max(GAP, SKIPPED * float(np.median(np.diff(self._times) if self._times[1:] else 0)))
         for row, (name, label) in zip(rows, _ROWS):
             for track, moments in sorted(self._tracks.items()):
-                colour = f"C{(track - 1) % 10}"
+                color = f"C{(track - 1) % 10}"
                 times, values = _line(moments, name, gap)
-                row.plot(times, values, color=colour, linewidth=1, label=f"face {track}")
+                row.plot(times, values, color=color, linewidth=1, label=f"face {track}")
                 if name == "eyes":
                     shut = [(m.time, m.eyes) for m in moments if m.blink]
-                    row.plot(*(zip(*shut) if shut else ((), ())), "v", color=colour, markersize=4)
+                    row.plot(*(zip(*shut) if shut else ((), ())), "v", color=color, markersize=4)
             row.set_ylabel(label)
             row.grid(alpha=0.3)
         rows[0].set_title(title, parse_math=False)

@@ -43,7 +43,7 @@ class Openness(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face. Coordinates are pixels of the upright photograph, the centre of its top-left pixel
+    """One face. Coordinates are pixels of the upright photograph, the center of its top-left pixel
     at (0, 0).
 
     Attributes:

@@ -27,7 +27,7 @@ class Polyline:
     closed: bool = False
 
     def segments(self) -> Iterator[tuple[int, int]]:
-        """The pairs of neighbouring points."""
+        """The pairs of neighboring points."""
         yield from zip(self.indices, self.indices[1:])
         if self.closed:
             yield self.indices[-1], self.indices[0]
@@ -43,7 +43,7 @@ class Scheme:
         groups: the face parts, each with the indices of its points.
         polylines: how the points are joined in a picture.
         mirror_pairs: the points that change places when the picture is mirrored.
-        ocular: the two points whose distance normalises the error (NME): the outer eye corners.
+        ocular: the two points whose distance normalizes the error (NME): the outer eye corners.
         derivation: of a scheme that follows from `IBUG68`: the points of it that each point is the
             mean of.
     """
@@ -206,7 +206,7 @@ KAGGLE15 = Scheme(
 """The 15 points of Kaggle's Facial Keypoints Detection (2013), in the order of its columns.
 
 Its rows that label all 15 are what the derivation follows: `benchmarks/kaggle.py definitions` lays
-the mean 300-W face on theirs. The other rows label the eyes' centres, a point under the nose and
+the mean 300-W face on theirs. The other rows label the eyes' centers, a point under the nose and
 the middle of the mouth, these two under the names of `nose_tip` and `mouth_center_bottom_lip`:
 `kpipe.kaggle.predict.OF_FOUR`.
 """

@@ -30,24 +30,24 @@ def misframed_transform(
     """
     box = landmark_box(points)
     side = float(box[2] - box[0])
-    centre = (box[:2] + box[2:]) / 2
+    center = (box[:2] + box[2:]) / 2
     kind = rng.random()
     turn = rng.normal(0, 25)
     if kind < 0.25:
         scale = rng.uniform(0.2, 0.45)
-        centre = centre + side * rng.uniform(-0.5, 0.5, 2)
+        center = center + side * rng.uniform(-0.5, 0.5, 2)
     elif kind < 0.5:
         scale = rng.uniform(0.8, 1.25)
         turn = rng.uniform(80, 280)
     elif kind < 0.75:
         scale = rng.uniform(2.3, 3.5)
-        centre = centre + side * rng.uniform(-0.5, 0.5, 2)
+        center = center + side * rng.uniform(-0.5, 0.5, 2)
     else:
         scale = rng.uniform(0.6, 1.5)
         angle = rng.uniform(0, 2 * np.pi)
-        centre = centre + side * rng.uniform(0.75, 1.2) * np.array([np.cos(angle), np.sin(angle)])
+        center = center + side * rng.uniform(0.75, 1.2) * np.array([np.cos(angle), np.sin(angle)])
     half = side * scale / 2
-    box = np.concatenate([centre - half, centre + half]).astype(np.float32)
+    box = np.concatenate([center - half, center + half]).astype(np.float32)
     return crop_transform(box, roll + turn, stage.crop_size, stage.crop_margin)
 
 
@@ -177,9 +177,9 @@ def _compress(crop: Gray, rng: Rng) -> Gray:
 def _occlude(crop: Gray, texture: Gray, rng: Rng) -> Gray:
     size = crop.shape[0]
     mask = np.zeros_like(crop)
-    centre = rng.uniform(0.1, 0.9, 2) * size
+    center = rng.uniform(0.1, 0.9, 2) * size
     extent = rng.uniform(0.12, 0.5, 2) * size
-    shape = (centre.tolist(), extent.tolist(), float(rng.uniform(0, 180)))
+    shape = (center.tolist(), extent.tolist(), float(rng.uniform(0, 180)))
     if rng.random() < 0.5:
         cv2.ellipse(mask, shape, 255, -1)
     else:

@@ -14,7 +14,7 @@ from kpipe.preprocessing.crops import warp
 from kpipe.structures.detections import Detections
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade, elastic_warp, misframed_transform
-from kpipe.training.data import LabelledFace, NegativePhoto
+from kpipe.training.data import LabeledFace, NegativePhoto
 
 Gray = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
 
     Args:
         stage: whose crops.
-        faces: the labelled faces, by label set.
+        faces: the labeled faces, by label set.
         shares: relative frequency of each label set.
         negatives: photographs without faces; they and misframed faces make up `negative_share`.
         length: number of crops of the run.
@@ -38,7 +38,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     def __init__(
         self,
         stage: Stage,
-        faces: dict[str, list[LabelledFace]],
+        faces: dict[str, list[LabeledFace]],
         shares: dict[str, float],
         negatives: Sequence[NegativePhoto],
         negative_share: float,
@@ -79,7 +79,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
             points = mirrored(points, self.stage.crop_size, self.offsets.get(face.source, 0.0))
         return degrade(crop, texture, rng)[None], points, source, True
 
-    def _any_face(self, source: int, rng: np.random.Generator) -> LabelledFace:
+    def _any_face(self, source: int, rng: np.random.Generator) -> LabeledFace:
         faces = self.faces[self.sources[source]]
         return faces[int(rng.integers(len(faces)))]
 
@@ -97,7 +97,7 @@ class CropStream(Dataset[tuple[Gray, NDArray[np.float32], int, bool]]):
     def _cut(self, gray: Gray, matrix: NDArray[np.float64]) -> Gray:
         return warp(gray, matrix, self.stage.crop_size)
 
-    def _negative(self, face: LabelledFace, rng: np.random.Generator) -> Gray:
+    def _negative(self, face: LabeledFace, rng: np.random.Generator) -> Gray:
         kind = rng.random()
         if kind < 0.25 and len(face.hard_negatives.boxes):
             return self._hard_negative(face.gray, face.hard_negatives, rng)

@@ -1,4 +1,4 @@
-"""What the networks learn from, in memory: labelled faces, and photographs without faces."""
+"""What the networks learn from, in memory: labeled faces, and photographs without faces."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from kpipe.structures.detections import Detections, Detector
 
 Gray = NDArray[np.uint8]
 
-RELABELLED = "relabelled"
-"""The label set of faces that `kpipe.training.relabel` has labelled anew, in 300-W's scheme."""
+RELABELED = "relabelled"
+"""The label set of faces that `kpipe.training.relabel` has labeled anew, in 300-W's scheme."""
 
 NEGATIVE_VALIDATION = 0.33
 """Share of the photographs without faces that is kept out of training."""
@@ -31,12 +31,12 @@ HARD_NEGATIVES = 8
 """Most hard negatives of one photograph of a face; those with the highest score are kept."""
 
 BESIDE = 0.8
-"""A candidate box is not that of the labelled face if their centers are this far apart along x or
+"""A candidate box is not that of the labeled face if their centers are this far apart along x or
 y, in sides of the face's landmark box."""
 
 
 @dataclass(frozen=True)
-class LabelledFace:
+class LabeledFace:
     """A face in memory.
 
     Attributes:
@@ -74,8 +74,8 @@ class NegativePhoto:
 class FaceSplit:
     """Faces to train on, and faces to choose settings by."""
 
-    training: list[LabelledFace]
-    validation: list[LabelledFace]
+    training: list[LabeledFace]
+    validation: list[LabeledFace]
 
 
 def load_faces(
@@ -83,10 +83,10 @@ def load_faces(
     validation: float,
     on_bad: Callable[[DatasetError], None] | None = None,
 ) -> FaceSplit:
-    """Reads labelled faces into memory, their pictures as gray levels.
+    """Reads labeled faces into memory, their pictures as gray levels.
 
     Args:
-        samples: labelled faces on disk.
+        samples: labeled faces on disk.
         validation: share of their groups (photographs, persons) to keep out of training.
         on_bad: called with the error of each face that cannot be used, which is then left out.
 
@@ -97,7 +97,7 @@ def load_faces(
     for sample in samples:
         part = split.validation if held_out(sample.group, validation) else split.training
         try:
-            part.append(LabelledFace(sample.read(), sample.points, sample.source))
+            part.append(LabeledFace(sample.read(), sample.points, sample.source))
         except DatasetError as error:
             if on_bad is None:
                 raise
@@ -144,12 +144,12 @@ def load_negatives(
 
 
 def with_hard_negatives(
-    faces: Iterable[LabelledFace], detector: Detector, pipeline: Pipeline
-) -> list[LabelledFace]:
+    faces: Iterable[LabeledFace], detector: Detector, pipeline: Pipeline
+) -> list[LabeledFace]:
     """The faces, each with the hard negatives around it.
 
     Args:
-        faces: labelled faces. Their photographs may show other faces, which have no label.
+        faces: labeled faces. Their photographs may show other faces, which have no label.
         detector: proposes the boxes.
         pipeline: boxes that its coarse stage scores as a face are left out.
     """

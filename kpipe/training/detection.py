@@ -1,6 +1,6 @@
 """The detection network: its training on whole photographs, and its export.
 
-A scene shows a piece of a labelled photograph, or a photograph with faces pasted into it, see
+A scene shows a piece of a labeled photograph, or a photograph with faces pasted into it, see
 `kpipe.training.scenes`.
 """
 
@@ -35,7 +35,7 @@ from kpipe.training.loop import (
 )
 from kpipe.training.plots import with_curves
 from kpipe.training.prepare import DataFiles
-from kpipe.training.scenes import DetectionScenes, LabelledScene
+from kpipe.training.scenes import DetectionScenes, LabeledScene
 
 STAGE = "proposals"
 """Name of the stage in a run's settings and for `kpipe train --stage`."""
@@ -62,7 +62,7 @@ class DetectionSettings:
         ema_decay: of the moving average of the weights, which is what is kept.
         roll: weight of the roll's loss; the others have 1.
         validation: share of the groups (persons, photographs) of the pasted faces that is kept out
-            of training. Of labelled photographs it is `HELD_OUT` of `kpipe.training.scenes`.
+            of training. Of labeled photographs it is `HELD_OUT` of `kpipe.training.scenes`.
         seed: repeats the run.
     """
 
@@ -184,8 +184,8 @@ class ScoreCalibration:
     scale: float = 1.0
 
 
-def calibrate(network: DetectionNetwork, photos: Sequence[LabelledScene]) -> ScoreCalibration:
-    """Fits the calibration of a network's scores to labelled photographs; none, if the network
+def calibrate(network: DetectionNetwork, photos: Sequence[LabeledScene]) -> ScoreCalibration:
+    """Fits the calibration of a network's scores to labeled photographs; none, if the network
     detects nothing on them.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +200,7 @@ def export_run(run: Path, files: DataFiles, path: Path, int8: bool) -> ScoreCali
 
     Args:
         run: its folder.
-        files: the run's data. The scores are calibrated on the labelled photographs that the run
+        files: the run's data. The scores are calibrated on the labeled photographs that the run
             held out; the ranges of 8-bit integers are set by scenes of the others.
         path: of the file.
         int8: whether convolutions run in 8-bit integers.

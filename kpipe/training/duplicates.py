@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kpipe.preprocessing.affine import crop_transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import warp
-from kpipe.training.data import LabelledFace
-from kpipe.training.scenes import LabelledScene
+from kpipe.training.data import LabeledFace
+from kpipe.training.scenes import LabeledScene
 from kpipe.utils.opencv import cv2
 
 SIDE = 24
@@ -44,10 +44,10 @@ class _Part(NamedTuple):
 
 
 def without_duplicates(
-    faces: Sequence[LabelledFace],
-    others: Sequence[LabelledFace],
-    photos: Sequence[LabelledScene] = (),
-) -> list[LabelledFace]:
+    faces: Sequence[LabeledFace],
+    others: Sequence[LabeledFace],
+    photos: Sequence[LabeledScene] = (),
+) -> list[LabeledFace]:
     """The faces that have no copy among others, nor their picture among photographs; copies may
     differ by a few pixels or in size.
     """
@@ -57,10 +57,10 @@ def without_duplicates(
 
 
 def photos_without_duplicates(
-    photos: Sequence[LabelledScene],
-    faces: Sequence[LabelledFace],
-    others: Sequence[LabelledScene],
-) -> list[LabelledScene]:
+    photos: Sequence[LabeledScene],
+    faces: Sequence[LabeledFace],
+    others: Sequence[LabeledScene],
+) -> list[LabeledScene]:
     """The photographs that have no copy among others, nor one of their faces among faces."""
     copies = _alike([_Part(p.gray) for p in photos], [_Part(p.gray) for p in others])
     shown = [(index, part) for index, photo in enumerate(photos) for part in _faces_on(photo)]
@@ -71,15 +71,15 @@ def photos_without_duplicates(
     return [photo for photo, copy in zip(photos, copies) if not copy]
 
 
-def _face(face: LabelledFace) -> _Part:
+def _face(face: LabeledFace) -> _Part:
     return _Part(face.gray, landmark_box(face.points))
 
 
-def _upright(face: LabelledFace) -> _Part:
+def _upright(face: LabeledFace) -> _Part:
     return _Part(face.gray, landmark_box(face.points, face.roll), face.roll)
 
 
-def _faces_on(photo: LabelledScene) -> list[_Part]:
+def _faces_on(photo: LabeledScene) -> list[_Part]:
     """The faces of a photograph that are not too small to compare."""
     return [
         _Part(photo.gray, np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2]), roll)

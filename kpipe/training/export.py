@@ -21,9 +21,9 @@ from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.augment import degrade
-from kpipe.training.data import LabelledFace, load_faces
+from kpipe.training.data import LabeledFace, load_faces
 from kpipe.training.landmarks import load_run, mean_network
-from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centres
+from kpipe.training.network import STRIDE, LandmarkNetwork, cell_centers
 from kpipe.training.quantize import quantized
 from kpipe.training.tracing import onnx_model
 from kpipe.utils.files import write_file
@@ -60,7 +60,7 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace]) -> Calibration:
+def calibrate(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabeledFace]) -> Calibration:
     """Calibration on held-out faces, framed and degraded in several ways, as photographs are."""
     if not faces:
         return Calibration()
@@ -112,9 +112,7 @@ def _certain_mean(values: NDArray[np.floating]) -> float:
     return mean if abs(mean) > 2 * error else 0.0
 
 
-def sample_crops(
-    stage: Stage, faces: Sequence[LabelledFace], count: int = 256
-) -> NDArray[np.uint8]:
+def sample_crops(stage: Stage, faces: Sequence[LabeledFace], count: int = 256) -> NDArray[np.uint8]:
     """Crops (count, side, side) as the network meets them, every second one degraded."""
     rng = np.random.default_rng(0)
     crops: list[NDArray[np.uint8]] = []
@@ -133,7 +131,7 @@ def export_runs(
 
     Args:
         runs: their folders.
-        data: labelled faces. Sigma is calibrated on those of the first label set that no run was
+        data: labeled faces. Sigma is calibrated on those of the first label set that no run was
             trained on; the ranges of 8-bit integers are set on the others.
         path: of the file.
         int8: whether convolutions run in 8-bit integers.
@@ -177,9 +175,9 @@ class _Exported(nn.Module):
         # What is added to all cells of a heatmap does not change its distribution.
         kernel = network.heatmaps[network.sources[0]].get_parameter("weight")
         self.heatmaps = kernel[:, :, 0, 0].detach()
-        # The mean of the centres, each moved, is the mean moved.
+        # The mean of the centers, each moved, is the mean moved.
         moved = torch.tensor([calibration.offset, 0.0])
-        self.centres = cell_centres(side // STRIDE, side // STRIDE) + moved
+        self.centers = cell_centers(side // STRIDE, side // STRIDE) + moved
         self.factor = calibration.factor
 
     def forward(self, crops: Tensor, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -192,7 +190,7 @@ class _Exported(nn.Module):
         weights = (self.heatmaps @ flat).softmax(dim=2)
         gathered = (flat @ weights.transpose(1, 2)).transpose(1, 2)
         sigma = self.network.log_sigma(gathered).exp() * self.factor
-        return weights @ self.centres, sigma, face
+        return weights @ self.centers, sigma, face
 
 
 class _FaceScore(nn.Module):
@@ -234,7 +232,7 @@ def export(
     Raises:
         WriteError: the file cannot be written.
     """
-    # torch's exporter folds batch normalisation into the very weights of the module it is given.
+    # torch's exporter folds batch normalization into the very weights of the module it is given.
     network = copy.deepcopy(network).cpu().eval()
     module: nn.Module = _FaceScore(network)
     crop = torch.zeros(1, 1, stage.crop_size, stage.crop_size, dtype=torch.uint8)

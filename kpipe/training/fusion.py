@@ -21,7 +21,7 @@ from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
 from kpipe.training.data import load_negatives
-from kpipe.training.scenes import LabelledScene, load_photos, overlaps
+from kpipe.training.scenes import LabeledScene, load_photos, overlaps
 
 MATCHED = 0.3
 """IoU from which on a detection is the labeled face."""
@@ -47,7 +47,7 @@ def fitted(features: NDArray[np.floating], labels: NDArray[np.floating]) -> tupl
     return tuple(float(weight) for weight in weights)
 
 
-def outcomes(detections: Detections, scene: LabelledScene) -> NDArray[np.float64]:
+def outcomes(detections: Detections, scene: LabeledScene) -> NDArray[np.float64]:
     """(n,) 1 for a detection that is a labeled face and the first on it, 0 for none, NaN for one on
     a face that does not count; the detections in the order of their probability.
     """
@@ -68,7 +68,7 @@ def outcomes(detections: Detections, scene: LabelledScene) -> NDArray[np.float64
 
 def calibration(
     detector: Callable[[NDArray[np.uint8]], Detections],
-    scenes: Iterable[LabelledScene],
+    scenes: Iterable[LabeledScene],
     overlap: float = 0.4,
 ) -> tuple[float, ...] | None:
     """Intercept and weight of the log odds of a detector's scores that make them probabilities;
@@ -90,7 +90,7 @@ def calibration(
 
 
 def evidence(
-    pipeline: Pipeline, scenes: Iterable[LabelledScene]
+    pipeline: Pipeline, scenes: Iterable[LabeledScene]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log odds (n, 3) by detector, coarse landmarks and refined ones, and outcomes (n,)."""
     rows, labels = [], []
@@ -121,7 +121,7 @@ def main() -> None:
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, bool)
     scenes = load_photos(arguments.tables, arguments.run).validation
     for folder in arguments.negatives:
-        scenes += [LabelledScene(photo.gray, *nothing) for photo in load_negatives(folder, None)[1]]
+        scenes += [LabeledScene(photo.gray, *nothing) for photo in load_negatives(folder, None)[1]]
     rows, labels = evidence(Pipeline(ProposalDetector(arguments.detector)), scenes)
     print(f"{len(labels)} candidates, {int(labels.sum())} faces")
     for name, columns in (("COARSE_WEIGHTS", [0, 1]), ("REFINED_WEIGHTS", [0, 1, 2])):

@@ -19,7 +19,7 @@ from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.crops import CropStream
-from kpipe.training.data import RELABELLED, FaceSplit, LabelledFace, NegativePhoto
+from kpipe.training.data import RELABELED, FaceSplit, LabeledFace, NegativePhoto
 from kpipe.training.loop import (
     Figures,
     Processes,
@@ -59,7 +59,7 @@ class TrainSettings:
         label_weights: weight of each label set's losses.
         negative_share: share of crops that show no face.
         validation: share of the groups (persons, photographs) kept out of training.
-        label_offset: of the first label set and of relabelled faces, see
+        label_offset: of the first label set and of relabeled faces, see
             `kpipe.training.crops.mirrored`; what it leaves of it `kpipe export` measures and adds.
         seed: repeats the run.
     """
@@ -72,10 +72,10 @@ class TrainSettings:
     weight_decay: float = 0.05
     ema_decay: float = 0.999
     shares: dict[str, float] = field(
-        default_factory=lambda: {"300w": 0.75, "ytf": 0.25, RELABELLED: 0.4}
+        default_factory=lambda: {"300w": 0.75, "ytf": 0.25, RELABELED: 0.4}
     )
     label_weights: dict[str, float] = field(
-        default_factory=lambda: {"300w": 1.0, "ytf": 0.3, RELABELLED: 0.7}
+        default_factory=lambda: {"300w": 1.0, "ytf": 0.3, RELABELED: 0.7}
     )
     negative_share: float = 0.12
     validation: float = 0.05
@@ -93,19 +93,19 @@ class LabelSets:
         validation: of the first label set.
     """
 
-    faces: dict[str, list[LabelledFace]]
-    validation: list[LabelledFace]
+    faces: dict[str, list[LabeledFace]]
+    validation: list[LabeledFace]
 
     @classmethod
     def of(cls, split: FaceSplit) -> LabelSets:
         """Raises TrainingError if there is no face to learn from."""
-        faces: dict[str, list[LabelledFace]] = {}
+        faces: dict[str, list[LabeledFace]] = {}
         for face in split.training:
             faces.setdefault(face.source, []).append(face)
         if not faces:
             raise TrainingError("no face to train on: all were held out for validation")
         ordered = sorted(faces, key=lambda source: (source != "300w", source))
-        if ordered == [RELABELLED]:
+        if ordered == [RELABELED]:
             raise TrainingError("no face with labels of its own scheme to train on")
         result = cls({source: faces[source] for source in ordered}, [])
         first = result.schemes[0]
@@ -115,7 +115,7 @@ class LabelSets:
     @property
     def schemes(self) -> tuple[str, ...]:
         """Label sets with a scheme, and so with heatmaps, of their own."""
-        return tuple(source for source in self.faces if source != RELABELLED)
+        return tuple(source for source in self.faces if source != RELABELED)
 
 
 def train(
@@ -208,7 +208,7 @@ def _crop_stream(
         settings.negative_share,
         settings.steps * settings.batch * processes,
         settings.seed,
-        dict.fromkeys((sets.schemes[0], RELABELLED), settings.label_offset),
+        dict.fromkeys((sets.schemes[0], RELABELED), settings.label_offset),
     )
 
 
@@ -290,7 +290,7 @@ def mean_network(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
 
 
 @torch.no_grad()
-def validation_nme(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabelledFace]) -> float:
+def validation_nme(network: LandmarkNetwork, stage: Stage, faces: Sequence[LabeledFace]) -> float:
     """NME [percent] over faces that are framed as the stage frames them, the same in every run."""
     device = next(network.parameters()).device
     crops, points, scales = validation_crops(stage, faces)
@@ -307,7 +307,7 @@ def validation_nme(network: LandmarkNetwork, stage: Stage, faces: Sequence[Label
 
 
 def validation_crops(
-    stage: Stage, faces: Sequence[LabelledFace]
+    stage: Stage, faces: Sequence[LabeledFace]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Crops (n, 1, side, side), points in them (n, 68, 2), and inter-ocular distances (n,)."""
     rng = np.random.default_rng(0)
@@ -356,7 +356,7 @@ class Objective(nn.Module):
             if not len(chosen):
                 continue
             with torch.autocast(device, torch.bfloat16):
-                scheme = network.sources[0] if name == RELABELLED else name
+                scheme = network.sources[0] if name == RELABELED else name
                 prediction = network.landmarks(features[chosen], scheme)
             parts = landmark_losses(prediction, points[chosen], crops.shape[3])
             factors = (weights.coordinates, weights.heatmap, weights.error)
@@ -372,7 +372,7 @@ PARTS = ("coordinates", "heatmap", "error")
 
 
 def _weight_groups(network: LandmarkNetwork, decay: float) -> list[dict[str, object]]:
-    """Biases and normalisation are not decayed."""
+    """Biases and normalization are not decayed."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

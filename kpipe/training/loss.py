@@ -40,8 +40,8 @@ def landmark_losses(prediction: LandmarkTensors, points: Tensor, side: int) -> t
 
     cells = int(prediction.log_heatmap.shape[2] ** 0.5)
     stride = side / cells
-    centres = (torch.arange(cells, device=points.device) + 0.5) * stride - 0.5
-    spread = -((centres - points[..., None]) ** 2) / (2 * stride**2)
+    centers = (torch.arange(cells, device=points.device) + 0.5) * stride - 0.5
+    spread = -((centers - points[..., None]) ** 2) / (2 * stride**2)
     along = spread.softmax(dim=3)
     inside = ((points >= 0) & (points <= side - 1)).all(dim=2)
     # The target is the product of one distribution down and one across: it need not be written out.

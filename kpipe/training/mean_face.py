@@ -1,4 +1,4 @@
-"""The 3D mean face, from nothing but labelled pictures.
+"""The 3D mean face, from nothing but labeled pictures.
 
 Many views of one rigid shape under scaled orthographic projection determine it (Tomasi and Kanade,
 IJCV 1992): here the faces of the training set are taken for views of their mean. The metric upgrade
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 def mean_face(points: Array) -> Array:
-    """The mean shape (68, 3) of labelled faces (n, 68, 2).
+    """The mean shape (68, 3) of labeled faces (n, 68, 2).
 
     x to the subject's left, y down, z away from the camera; the outer eye corners 1 apart, the
     origin at the mean of the points, turned as the average head of the set is.
@@ -87,7 +87,7 @@ def _oriented(shape: Array, views: Array) -> Array:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the 3D mean face of a labelled data set.")
+    parser = argparse.ArgumentParser(description="Write the 3D mean face of a labeled data set.")
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()

@@ -128,7 +128,7 @@ class LandmarkNetwork(nn.Module):
         weights = log_heatmap.exp()
         # Not in the reduced precision of autocast, which knows no tenths of a pixel.
         with torch.autocast(maps.device.type, enabled=False):
-            points = weights @ cell_centres(height, width).to(maps.device)
+            points = weights @ cell_centers(height, width).to(maps.device)
         # The error is only read off: it must not bend the features or the points.
         flat = features.detach().flatten(2).transpose(1, 2)
         gathered = weights.detach().to(flat.dtype) @ flat
@@ -151,7 +151,7 @@ class LandmarkNetwork(nn.Module):
 
     def levels(self, crops: Tensor) -> list[Tensor]:
         """The encoder's features at strides 4, 8, 16 and 32."""
-        x = self.stem(normalise(crops))
+        x = self.stem(normalize(crops))
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -169,16 +169,16 @@ class LandmarkNetwork(nn.Module):
         return smooth
 
 
-def cell_centres(height: int, width: int) -> Tensor:
+def cell_centers(height: int, width: int) -> Tensor:
     """(height * width, 2): x and y in crop pixels of the middle of each heatmap cell."""
     xs = (torch.arange(width) + 0.5) * STRIDE - 0.5
     ys = (torch.arange(height) + 0.5) * STRIDE - 0.5
     return torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
 
 
-def normalise(crops: Tensor) -> Tensor:
+def normalize(crops: Tensor) -> Tensor:
     """Each crop to zero mean and unit deviation, so that light and contrast do not matter."""
     mean = crops.mean(dim=(2, 3), keepdim=True)
-    centred = crops - mean
-    deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
-    return centred / (deviation + 4.0)
+    centered = crops - mean
+    deviation = centered.square().mean(dim=(2, 3), keepdim=True).sqrt()
+    return centered / (deviation + 4.0)

@@ -17,7 +17,7 @@ from kpipe.pipeline import Pipeline
 from kpipe.structures.detections import Detections, Detector
 from kpipe.training.data import (
     FaceSplit,
-    LabelledFace,
+    LabeledFace,
     NegativePhoto,
     load_faces,
     load_negatives,
@@ -25,8 +25,8 @@ from kpipe.training.data import (
 )
 from kpipe.training.duplicates import photos_without_duplicates, without_duplicates
 from kpipe.training.landmarks import load_run
-from kpipe.training.relabel import relabelled
-from kpipe.training.scenes import LabelledScene, PhotoSplit, Progress, load_photos, read_scenes
+from kpipe.training.relabel import relabeled
+from kpipe.training.scenes import LabeledScene, PhotoSplit, Progress, load_photos, read_scenes
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class DataFiles:
     """The files of a run's data.
 
     Attributes:
-        data: labelled faces, as `kpipe.datasets.read_samples` takes them.
-        exclude: labelled faces, or photographs with boxes in COCO's format, to be measured on
+        data: labeled faces, as `kpipe.datasets.read_samples` takes them.
+        exclude: labeled faces, or photographs with boxes in COCO's format, to be measured on
             later; copies of them are not trained on.
         negatives: folders of photographs without faces.
-        detection: labelled photographs, COCO's format, for the detection network.
+        detection: labeled photographs, COCO's format, for the detection network.
         on_bad: called with the error of each face or photograph that cannot be used, which is then
             left out. Without it the first error is raised.
     """
@@ -69,7 +69,7 @@ class DataFiles:
     def photographs(
         self, folder: Path, progress: Progress = lambda items, _: items
     ) -> tuple[PhotoSplit, int]:
-        """The labelled photographs, and the number of those left out as copies of excluded ones.
+        """The labeled photographs, and the number of those left out as copies of excluded ones.
 
         Args:
             folder: of the run, see `load_photos`.
@@ -85,8 +85,8 @@ class DataFiles:
         return PhotoSplit(training, validation), before - len(training) - len(validation)
 
     def hard_negatives(
-        self, stage: str, faces: list[LabelledFace], progress: Progress
-    ) -> tuple[list[LabelledFace], list[NegativePhoto]]:
+        self, stage: str, faces: list[LabeledFace], progress: Progress
+    ) -> tuple[list[LabeledFace], list[NegativePhoto]]:
         """Faces and photographs with the candidate boxes that a stage has to tell from faces.
 
         They come from the packaged networks, with lower thresholds than in use: boxes of a high
@@ -111,7 +111,7 @@ class DataFiles:
         return with_hard_negatives(progress(faces, "faces"), candidates, pipeline), photos
 
     @cached_property
-    def _excluded(self) -> tuple[list[LabelledFace], list[LabelledScene]]:
+    def _excluded(self) -> tuple[list[LabeledFace], list[LabeledScene]]:
         """The excluded faces, and the excluded photographs of files with boxes alone."""
         tables = [path for path in self.exclude if _has_boxes_alone(path)]
         faces = self._samples([path for path in self.exclude if path not in tables])
@@ -138,9 +138,9 @@ def _has_boxes_alone(path: Path) -> bool:
     )
 
 
-def relabelled_by(
-    run: Path, faces: list[LabelledFace], label_offset: float, progress: Progress
-) -> list[LabelledFace]:
+def relabeled_by(
+    run: Path, faces: list[LabeledFace], label_offset: float, progress: Progress
+) -> list[LabeledFace]:
     """The faces with labels of 300-W's scheme, as the network of a run predicts them.
 
     Args:
@@ -150,4 +150,4 @@ def relabelled_by(
         progress: shows how far it is with the faces.
     """
     teacher, settings = load_run(run)
-    return relabelled(progress(faces, "labels"), teacher, STAGES[settings["stage"]], label_offset)
+    return relabeled(progress(faces, "labels"), teacher, STAGES[settings["stage"]], label_offset)

@@ -22,7 +22,7 @@ from kpipe.preprocessing.affine import invert, transform
 from kpipe.preprocessing.crops import warp
 from kpipe.structures.schemes import IBUG68
 from kpipe.training.crops import mirrored
-from kpipe.training.data import RELABELLED, LabelledFace
+from kpipe.training.data import RELABELED, LabeledFace
 from kpipe.training.network import LandmarkNetwork
 
 VIEWS = 4
@@ -33,17 +33,17 @@ TRUST = 0.3
 
 GROSS = 0.08
 """A face whose points are farther than this from the predicted ones (median, inter-ocular
-distances) counts as wrongly labelled. Its new label is the prediction alone."""
+distances) counts as wrongly labeled. Its new label is the prediction alone."""
 
 
-def relabelled(
-    faces: Iterable[LabelledFace], teacher: LandmarkNetwork, stage: Stage, offset: float = 0.0
-) -> list[LabelledFace]:
+def relabeled(
+    faces: Iterable[LabeledFace], teacher: LandmarkNetwork, stage: Stage, offset: float = 0.0
+) -> list[LabeledFace]:
     """The faces with points of the first of the teacher's schemes.
 
     Args:
         faces: with labels of any of the teacher's schemes; those of the first stay as they are,
-            the others become the label set `RELABELLED`.
+            the others become the label set `RELABELED`.
         teacher: a network with heatmaps for each of their schemes.
         stage: what its crops show.
         offset: of the labels of the first scheme, see `kpipe.training.crops.mirrored`.
@@ -60,13 +60,13 @@ def relabelled(
             raise DatasetError(f"labels of {face.source}: the network to relabel by knows {known}")
         if face.source != first:
             points = _relabel(face, teacher, stage, offset, rng)
-            face = replace(face, points=points, source=RELABELLED)
+            face = replace(face, points=points, source=RELABELED)
         result.append(face)
     return result
 
 
 def _relabel(
-    face: LabelledFace,
+    face: LabeledFace,
     teacher: LandmarkNetwork,
     stage: Stage,
     offset: float,

@@ -1,6 +1,6 @@
 """Training scenes of the detection network: pieces of whole photographs, and their targets.
 
-A scene is a piece of a labelled photograph, scaled until a random face of it has a random size,
+A scene is a piece of a labeled photograph, scaled until a random face of it has a random size,
 turned, relit and blurred; or a photograph, into which faces with landmarks are pasted at any roll.
 Scene i of a run is the same whenever it is asked for.
 """
@@ -29,7 +29,7 @@ from kpipe.preprocessing.affine import transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray
 from kpipe.training.augment import degrade_scene
-from kpipe.training.data import LabelledFace
+from kpipe.training.data import LabeledFace
 from kpipe.training.detection_network import NOMINAL_SIDES, STRIDES
 from kpipe.utils.files import display_name, write_file
 from kpipe.utils.opencv import cv2
@@ -55,7 +55,7 @@ SIDES = ((11.0, 42.0), (30.0, 100.0))
 """Least and greatest side [px] of the faces that each map learns to detect."""
 
 LABEL_SHIFT = 0.12
-"""How far below the center of a labelled box, forehead to chin, that of the square around the
+"""How far below the center of a labeled box, forehead to chin, that of the square around the
 landmarks lies, in heights of the box. Median over 5,500 faces of `wider_train`; in `masks`, whose
 boxes begin lower, it is 0.03, so each file's own is measured where landmarks are to be had."""
 
@@ -65,7 +65,7 @@ width in it. From the same faces: 0.835 of the height of frontal ones, whose wid
 0.733 and 0.64 of those turned by more than 35 degrees."""
 
 MATCHED = 0.4
-"""IoU from which on a detected face and a labelled box are taken for the same."""
+"""IoU from which on a detected face and a labeled box are taken for the same."""
 
 LEAST_SIDE = 8.0
 """Faces with a side below this [px], in the photograph or in the scene, are neither learned nor
@@ -73,7 +73,7 @@ counted as background."""
 
 
 @dataclass(frozen=True)
-class LabelledScene:
+class LabeledScene:
     """A photograph in memory, and the faces on it.
 
     Attributes:
@@ -92,13 +92,13 @@ def read_scenes(
     table: Path,
     found: Mapping[str, NDArray[np.float32]] | None = None,
     on_bad: OnBad | None = None,
-) -> dict[str, LabelledScene]:
+) -> dict[str, LabeledScene]:
     """The photographs of a COCO detection file by name, with their boxes as landmark squares.
 
     Args:
         table: the file; of an annotation `invalid`, `ignore`, `iscrowd` and `pose` (1: atypical,
             roll unknown) count, where they are given.
-        found: of `find_faces`: more precise squares and rolls for the labelled faces among these;
+        found: of `find_faces`: more precise squares and rolls for the labeled faces among these;
             the others are ignored. Without it all places come from the boxes.
         on_bad: called with the error of each photograph that cannot be read, which is then left
             out.
@@ -120,7 +120,7 @@ def read_scenes(
                 raise
             on_bad(error)
             continue
-        scenes[name] = labelled_scene(gray, records[name], faces[name], shift)
+        scenes[name] = labeled_scene(gray, records[name], faces[name], shift)
     return scenes
 
 
@@ -139,7 +139,7 @@ def find_faces(
         on_bad: as for `read_scenes`.
 
     Returns:
-        By name of the photograph (n, 5): x, y, side, roll, as in `LabelledScene`, and score.
+        By name of the photograph (n, 5): x, y, side, roll, as in `LabeledScene`, and score.
 
     Raises:
         DatasetError: the file cannot be read; or, without `on_bad`, a photograph.
@@ -206,12 +206,12 @@ def _shifts(boxes: NDArray[np.float64], found: NDArray[np.float32]) -> list[floa
     return shifts
 
 
-def labelled_scene(
+def labeled_scene(
     gray: Gray,
     records: Sequence[dict[str, Any]],
     found: NDArray[np.float32],
     shift: float = LABEL_SHIFT,
-) -> LabelledScene:
+) -> LabeledScene:
     """A photograph with COCO's annotations of it and detected faces (n, 5), see
     `find_faces`.
     """
@@ -238,7 +238,7 @@ def labelled_scene(
     if extra:
         places = np.vstack([places, extra])
         counted = np.concatenate([counted, np.zeros(len(extra), bool)])
-    return LabelledScene(gray, places.astype(np.float32), counted)
+    return LabeledScene(gray, places.astype(np.float32), counted)
 
 
 def label_squares(boxes: NDArray[np.float64], shift: float = LABEL_SHIFT) -> NDArray[np.float64]:
@@ -259,15 +259,15 @@ def overlaps(place: NDArray[np.floating], places: NDArray[np.floating]) -> NDArr
 
 
 HELD_OUT = 0.1
-"""Share of the labelled photographs that is kept out of training, to choose settings by."""
+"""Share of the labeled photographs that is kept out of training, to choose settings by."""
 
 
 @dataclass(frozen=True)
 class PhotoSplit:
-    """Labelled photographs to train on, and those to choose settings by."""
+    """Labeled photographs to train on, and those to choose settings by."""
 
-    training: list[LabelledScene]
-    validation: list[LabelledScene]
+    training: list[LabeledScene]
+    validation: list[LabeledScene]
 
 
 def load_photos(
@@ -326,7 +326,7 @@ class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float3
     """Endless random scenes, addressed by their number.
 
     Args:
-        photos: labelled photographs.
+        photos: labeled photographs.
         faces: faces with landmarks, in pictures that show their surroundings.
         empty: photographs without faces.
         length: number of scenes that the run will ask for.
@@ -335,8 +335,8 @@ class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float3
 
     def __init__(
         self,
-        photos: Sequence[LabelledScene],
-        faces: Sequence[LabelledFace],
+        photos: Sequence[LabeledScene],
+        faces: Sequence[LabeledFace],
         empty: Sequence[Gray],
         length: int,
         seed: int,
@@ -344,7 +344,7 @@ class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float3
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, bool)
         self.photos = [photo for photo in photos if photo.counted.any()]
         self.others = [photo for photo in photos if not photo.counted.any()]
-        self.others += [LabelledScene(gray, *nothing) for gray in empty]
+        self.others += [LabeledScene(gray, *nothing) for gray in empty]
         self.faces = faces
         self.length = length
         self.seed = seed
@@ -360,7 +360,7 @@ class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float3
         return scene[None], fine, coarse
 
     def draw(self, rng: Rng) -> tuple[Gray, NDArray[np.float32], NDArray[np.bool_]]:
-        """A scene (256, 256), and its places and which of them count, as in `LabelledScene`."""
+        """A scene (256, 256), and its places and which of them count, as in `LabeledScene`."""
         kind = rng.random()
         photo = self.photos[int(rng.integers(len(self.photos)))]
         if kind < FROM_PHOTOS:
@@ -381,7 +381,7 @@ class DetectionScenes(Dataset[tuple[Gray, NDArray[np.float32], NDArray[np.float3
 
 
 FROM_PHOTOS, PASTED = 0.68, 0.20
-"""Shares of the scenes that are pieces of labelled photographs, and that have pasted faces; the
+"""Shares of the scenes that are pieces of labeled photographs, and that have pasted faces; the
 rest are mostly empty."""
 
 AT_FACE = 0.85
@@ -402,7 +402,7 @@ def _random_turn(rng: Rng) -> float:
 
 
 def _piece(
-    photo: LabelledScene, rng: Rng, *, at_face: bool
+    photo: LabeledScene, rng: Rng, *, at_face: bool
 ) -> tuple[Gray, NDArray[np.float32], NDArray[np.bool_]]:
     """A piece of a photograph; around a random face of it, or anywhere."""
     gray, places, counted = photo.gray, photo.places, photo.counted
@@ -529,7 +529,7 @@ def _pasted(
     scene: Gray,
     places: NDArray[np.float32],
     counted: NDArray[np.bool_],
-    face: LabelledFace,
+    face: LabeledFace,
     rng: Rng,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Puts a face with landmarks and its surroundings into the scene, unless it hides another."""
@@ -549,7 +549,7 @@ def _pasted(
     corners = transform(matrix, np.array([[0, 0], [width, 0], [width, height], [0, height]]))
     mask = np.zeros((SCENE, SCENE), np.uint8)
     cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 1)
-    # Further from its face the photograph may show other people, whom nobody has labelled; and its
+    # Further from its face the photograph may show other people, whom nobody has labeled; and its
     # straight edges must not tell.
     keep = np.zeros_like(mask)
     axes = (side * rng.uniform(0.75, 1.5, 2)).astype(int)

@@ -57,17 +57,17 @@ FORMATS = [as_dlib_xml, as_wflw_text, as_coco]
 
 
 @pytest.mark.parametrize("write", FORMATS)
-def test_the_same_faces_in_every_format(labelled: Path, write) -> None:  # type: ignore[no-untyped-def]
-    samples = read_samples(labelled)
-    again = read_samples(write(samples, labelled))
+def test_the_same_faces_in_every_format(labeled: Path, write) -> None:  # type: ignore[no-untyped-def]
+    samples = read_samples(labeled)
+    again = read_samples(write(samples, labeled))
     assert [s.path for s in again] == [s.path for s in samples]
     for a, b in zip(again, samples):
         assert a.points == pytest.approx(b.points, abs=1e-3)
 
 
 @pytest.mark.parametrize("write", FORMATS)
-def test_bad_tables_are_one_line(labelled: Path, write) -> None:  # type: ignore[no-untyped-def]
-    table = write(read_samples(labelled), labelled)
+def test_bad_tables_are_one_line(labeled: Path, write) -> None:  # type: ignore[no-untyped-def]
+    table = write(read_samples(labeled), labeled)
     whole = table.read_text()
     missing = whole.replace("collins", "nobody")
     broken = {"cut": whole[: len(whole) // 2], "binary": None, "missing": missing}
@@ -111,9 +111,9 @@ def test_the_98_points_map_to_their_namesakes() -> None:
     ],
 )
 def test_one_bad_face_is_left_out_by_name(  # type: ignore[no-untyped-def]
-    labelled: Path, write, old: str, new: str, message: str
+    labeled: Path, write, old: str, new: str, message: str
 ) -> None:
-    table = write(read_samples(labelled), labelled)
+    table = write(read_samples(labeled), labeled)
     table.write_text(table.read_text().replace(old, new, 1))
     left_out: list[DatasetError] = []
     assert len(read_samples(table, left_out.append)) == 4
@@ -121,8 +121,8 @@ def test_one_bad_face_is_left_out_by_name(  # type: ignore[no-untyped-def]
     assert str(error).startswith(f"{table}, ") and message in str(error)
 
 
-def test_coco_points_without_labels_are_no_labels(labelled: Path) -> None:
-    table = as_coco(read_samples(labelled), labelled)
+def test_coco_points_without_labels_are_no_labels(labeled: Path) -> None:
+    table = as_coco(read_samples(labeled), labeled)
     content = json.loads(table.read_text())
     content["annotations"][0]["keypoints"][5] = 0
     table.write_text(json.dumps(content))
@@ -130,9 +130,9 @@ def test_coco_points_without_labels_are_no_labels(labelled: Path) -> None:
         read_samples(table)
 
 
-def test_coco_whole_body_has_its_faces_elsewhere(labelled: Path) -> None:
-    samples = read_samples(labelled)
-    table = as_coco(samples, labelled)
+def test_coco_whole_body_has_its_faces_elsewhere(labeled: Path) -> None:
+    samples = read_samples(labeled)
+    table = as_coco(samples, labeled)
     content = json.loads(table.read_text())
     for k, record in enumerate(content["annotations"]):
         record["face_kpts"] = record.pop("keypoints")

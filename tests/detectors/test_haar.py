@@ -27,8 +27,8 @@ from kpipe.preprocessing.crops import to_gray
 
 
 def hit(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> bool:
-    centres, centre = (boxes[:, :2] + boxes[:, 2:]) / 2, (box[:2] + box[2:]) / 2
-    near = np.abs(centres - centre).max(axis=1) < 0.25 * (box[2] - box[0])
+    centers, center = (boxes[:, :2] + boxes[:, 2:]) / 2, (box[:2] + box[2:]) / 2
+    near = np.abs(centers - center).max(axis=1) < 0.25 * (box[2] - box[0])
     return bool(near.any())
 
 

@@ -75,10 +75,10 @@ def test_doubtful_places_are_limited_and_faces_allow_for_more(
     head = np.asarray(cv2.resize(head, (60, 60), interpolation=cv2.INTER_AREA), np.uint8)
     crowd = np.tile(np.pad(head, 10, "edge"), (6, 8))
     found = ProposalDetector(limit=5)(crowd).boxes
-    centres = (found[:, :2] + found[:, 2:]) / 2
+    centers = (found[:, :2] + found[:, 2:]) / 2
     for row in range(6):
         for column in range(8):
-            away = np.abs(centres - (80 * column + 40, 80 * row + 40)).max(axis=1)
+            away = np.abs(centers - (80 * column + 40, 80 * row + 40)).max(axis=1)
             assert away.min() < 20
 
 

@@ -37,9 +37,9 @@ def test_boxes_are_in_pixels_of_the_picture(detector: YuNetDetector) -> None:
     boxes, rolls = found.boxes, found.rolls
     assert rolls == pytest.approx([45])
     assert boxes[0, 2] - boxes[0, 0] == pytest.approx(0.85 * 80)
-    centre = (boxes[0, :2] + boxes[0, 2:]) / 2
+    center = (boxes[0, :2] + boxes[0, 2:]) / 2
     down = 0.08 * 80 * np.sqrt(0.5)
-    assert centre == pytest.approx((50.5 - down, 60.5 + down), abs=0.01)
+    assert center == pytest.approx((50.5 - down, 60.5 + down), abs=0.01)
 
 
 def test_nothing_found(detector: YuNetDetector) -> None:

@@ -28,13 +28,13 @@ RUNNING = [page for page in PAGES if any(b.runs and not b.note for b in blocks(D
 
 
 @pytest.fixture
-def reader(tmp_path: Path, small_photo: Path, labelled: Path) -> Path:
+def reader(tmp_path: Path, small_photo: Path, labeled: Path) -> Path:
     """A reader's folder, with files of the names that the pages use."""
     films = pytest.importorskip("tests.films", reason="videos need their extra")
     folder = tmp_path / "reader"
     folder.mkdir()
     small_photo.rename(folder / "photo.jpg")
-    labelled.rename(folder / "labeled")
+    labeled.rename(folder / "labeled")
     shutil.copy(GROUP, folder)
     shutil.copytree(EXAMPLES / "portraits", folder / "photos")
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:

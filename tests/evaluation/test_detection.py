@@ -13,7 +13,7 @@ from kpipe.datasets import DatasetError, read_samples
 from kpipe.evaluation.detection import (
     Detected,
     FoundBoxes,
-    LabelledPhoto,
+    LabeledPhoto,
     compared,
     detect,
     empty_photos,
@@ -44,10 +44,10 @@ def test_recall_precision_and_their_area() -> None:
 
 def photo(
     boxes: list[list[float]], ignored: tuple[int, ...] = (), crowds: tuple[int, ...] = ()
-) -> LabelledPhoto:
+) -> LabeledPhoto:
     numbers = np.arange(len(boxes))
     blur = np.array([str(k % 2) for k in numbers], np.str_)
-    return LabelledPhoto(
+    return LabeledPhoto(
         Path("a.jpg"),
         np.array(boxes, np.float64).reshape(-1, 4),
         np.isin(numbers, ignored),
@@ -74,10 +74,10 @@ def test_labels_that_do_not_count_make_a_face_neither_right_nor_false() -> None:
         (1, 1, 41, 41, 0.4),  # the first again
     )
     result = compared([labels], [seen], 0.3, 20)
-    assert result.labelled == 1
+    assert result.labeled == 1
     assert result.scores.tolist() == [0.9, 0.5, 0.4]
     assert result.right.tolist() == [True, False, False]
-    assert compared([labels], [seen], 0.3, 0).labelled == 2
+    assert compared([labels], [seen], 0.3, 0).labeled == 2
 
 
 def test_a_counted_label_is_taken_before_one_that_does_not_count() -> None:
@@ -116,7 +116,7 @@ def test_recall_by_group_and_how_far_scores_are_to_be_believed() -> None:
 def test_a_detector_alone_is_measured_by_its_own_scores(boxed: Path) -> None:
     seen, boxes = find_alone(read_photos(boxed), ProposalDetector()) or ([], [])
     result = compared(seen, boxes)
-    assert result.labelled == 7 and result.at(0.3)[0] == pytest.approx(6 / 7)
+    assert result.labeled == 7 and result.at(0.3)[0] == pytest.approx(6 / 7)
     assert result.at(0.3)[2] <= 1
     # A cascade gives no scores.
     assert find_alone(read_photos(boxed), HaarDetector()) is None
@@ -139,12 +139,12 @@ def boxed(tmp_path: Path, pipeline: Pipeline) -> Path:
 
 def test_labels_that_are_our_own_boxes_are_all_found(boxed: Path, pipeline: Pipeline) -> None:
     result = detect(read_photos(boxed), pipeline, min_iou=0.9)
-    assert result.labelled == 7
+    assert result.labeled == 7
     assert result.at(0.9) == (pytest.approx(6 / 7), 1.0, 0)
 
 
 def test_the_face_score_tells_faces_from_texture(
-    labelled: Path, tmp_path: Path, pipeline: Pipeline
+    labeled: Path, tmp_path: Path, pipeline: Pipeline
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -153,7 +153,7 @@ def test_the_face_score_tells_faces_from_texture(
         Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).resize((600, 400)).save(
             empty / f"{seed}.png"
         )
-    told = separation(read_samples(labelled), empty_photos(empty), pipeline)
+    told = separation(read_samples(labeled), empty_photos(empty), pipeline)
     assert told.faces == 5 and told.threshold > 0.9
     assert told.others == 0 or told.rejected > 0.9
 
@@ -190,13 +190,13 @@ def test_the_command_leaves_small_and_ignored_faces_out(kpipe: Run, boxed: Path)
 
 
 @pytest.mark.slow
-def test_bad_pictures_among_those_without_faces(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
+def test_bad_pictures_among_those_without_faces(kpipe: Run, labeled: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     Image.new("RGB", (300, 200), "gray").save(empty / "a.png")
     (empty / "b.jpg").write_text("no picture")
-    next(labelled.glob("*.jpg")).write_text("nor this")
-    command = ("evaluate", labelled, "--negatives", empty, "--jitters", "1")
+    next(labeled.glob("*.jpg")).write_text("nor this")
+    command = ("evaluate", labeled, "--negatives", empty, "--jitters", "1")
     assert kpipe(*command).returncode == 2
     done = kpipe(*command, "--skip-bad")
     assert done.returncode == 0, done.stderr

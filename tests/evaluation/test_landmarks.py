@@ -50,34 +50,34 @@ def test_nothing_found() -> None:
     assert result.not_found == result.failures() == 100
 
 
-def test_labels_that_are_our_own_points_give_no_error(labelled: Path, pipeline: Pipeline) -> None:
-    end_to_end, jittered, exact = evaluate(read_samples(labelled), pipeline, jitters=2)
+def test_labels_that_are_our_own_points_give_no_error(labeled: Path, pipeline: Pipeline) -> None:
+    end_to_end, jittered, exact = evaluate(read_samples(labeled), pipeline, jitters=2)
     assert end_to_end.nme() < 0.1 and end_to_end.not_found == 0
     assert exact.nme() < 1.5
     assert exact.nme() != jittered.nme() < 1.5
     assert len(jittered) == 2 * len(exact)
 
 
-def test_labels_shifted_by_a_known_amount(labelled: Path, pipeline: Pipeline) -> None:
+def test_labels_shifted_by_a_known_amount(labeled: Path, pipeline: Pipeline) -> None:
     import dataclasses
 
     shifted = []
-    for sample in read_samples(labelled):
+    for sample in read_samples(labeled):
         ocular = np.linalg.norm(sample.points[36] - sample.points[45])
         moved = (sample.points + (0.03 * ocular, 0.04 * ocular)).astype(np.float32)
         shifted.append(dataclasses.replace(sample, points=moved))
     assert evaluate(shifted, pipeline)[0].nme() == pytest.approx(5, abs=0.1)
 
 
-def test_a_face_elsewhere_is_not_the_labelled_one(portrait_faces: Faces) -> None:
+def test_a_face_elsewhere_is_not_the_labeled_one(portrait_faces: Faces) -> None:
     points = portrait_faces[0].points
     assert nearest(portrait_faces, points) is not None
     assert nearest(portrait_faces, points + 0.6 * portrait_faces[0].size) is None
 
 
 @pytest.mark.slow
-def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
-    done = kpipe("evaluate", labelled, "--jitters", "1", "--per-point", "--report", "page")
+def test_the_command(kpipe: Run, labeled: Path, tmp_path: Path) -> None:
+    done = kpipe("evaluate", labeled, "--jitters", "1", "--per-point", "--report", "page")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert "NME, % of the inter-ocular distance" in text and "end to end" in text
@@ -91,9 +91,9 @@ def test_the_command(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [("--turn", "90"), ("--face-size", "60")])
 @pytest.mark.slow
 def test_the_report_shows_what_was_looked_at(
-    kpipe: Run, labelled: Path, tmp_path: Path, options: tuple[str, ...]
+    kpipe: Run, labeled: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    done = kpipe("evaluate", labelled, "--jitters", "1", "--report", "page", *options)
+    done = kpipe("evaluate", labeled, "--jitters", "1", "--report", "page", *options)
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "page" / "faces").iterdir():
         red, green, blue = np.asarray(Image.open(path), int).transpose(2, 0, 1)
@@ -103,15 +103,15 @@ def test_the_report_shows_what_was_looked_at(
         assert np.ptp(found, axis=0).max() == pytest.approx(420 / 1.5, abs=30)
 
 
-def test_groups_of_faces(labelled: Path, pipeline: Pipeline) -> None:
-    rows = groups(evaluate(read_samples(labelled), pipeline)[0])
+def test_groups_of_faces(labeled: Path, pipeline: Pipeline) -> None:
+    rows = groups(evaluate(read_samples(labeled), pipeline)[0])
     for kind in ("yaw", "lips apart", "brightness", "face's box"):
         assert sum(count for name, count, _, _ in rows if name.startswith(kind)) == 5
     assert all(nme < 0.2 and failed == 0 for _, _, nme, failed in rows)
 
 
-def test_altered_photographs_keep_their_labels(labelled: Path, pipeline: Pipeline) -> None:
-    samples = read_samples(labelled)
+def test_altered_photographs_keep_their_labels(labeled: Path, pipeline: Pipeline) -> None:
+    samples = read_samples(labeled)
     turned = (Perturbation(turn=35), Perturbation(turn=-150))
     for perturbation in (*turned, Perturbation(face_size=60)):
         end_to_end, _, exact = evaluate(samples, pipeline, perturbation=perturbation)
@@ -136,7 +136,7 @@ def test_a_face_seen_upside_down_has_the_wrong_roll() -> None:
 
 
 def broken(folder: Path, what: str) -> Path:
-    """Damages one face of a labelled folder; the file that the message must name."""
+    """Damages one face of a labeled folder; the file that the message must name."""
     picture = sorted(folder.glob("*.jpg"))[0]
     labels = picture.with_suffix(".pts")
     text = labels.read_text()
@@ -173,13 +173,13 @@ def broken(folder: Path, what: str) -> Path:
     ["no labels", "67 points", "count", "NaN", "text", "binary", "outside", "unreadable"],
 )
 @pytest.mark.slow
-def test_bad_data_is_one_line_that_names_the_file(labelled: Path, what: str, kpipe: Run) -> None:
-    culprit = broken(labelled, what)
-    done = kpipe("evaluate", labelled)
+def test_bad_data_is_one_line_that_names_the_file(labeled: Path, what: str, kpipe: Run) -> None:
+    culprit = broken(labeled, what)
+    done = kpipe("evaluate", labeled)
     assert done.returncode == 2
     message = done.stderr.decode().splitlines()
     assert len(message) == 1 and culprit.name in message[0]
-    skipping = kpipe("evaluate", labelled, "--skip-bad")
+    skipping = kpipe("evaluate", labeled, "--skip-bad")
     assert skipping.returncode == 0, skipping.stderr
     assert b"1 picture left out" in skipping.stderr
 
@@ -191,10 +191,10 @@ def test_empty_and_missing_data(tmp_path: Path) -> None:
         read_samples(tmp_path)
 
 
-def test_the_csv_format(labelled: Path, tmp_path: Path) -> None:
-    samples = read_samples(labelled)
+def test_the_csv_format(labeled: Path, tmp_path: Path) -> None:
+    samples = read_samples(labeled)
     table = tmp_path / "training_frames_keypoints.csv"
-    labelled.rename(tmp_path / "training")
+    labeled.rename(tmp_path / "training")
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["", *(str(i) for i in range(136))])

@@ -23,9 +23,9 @@ from kpipe.kaggle.drawing import grid, worst
 from kpipe.kaggle.files import (
     COLUMNS,
     SIDE,
-    Labelled,
+    Labeled,
     Lookup,
-    Unlabelled,
+    Unlabeled,
     is_test,
     kept_out,
     lookup_csv,
@@ -281,7 +281,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
     ):
         with pytest.raises(KaggleError, match=message):
             read_training(tmp_path / name)
-    data = Labelled(np.zeros((2, SIDE, SIDE), np.uint8), np.full((2, 15, 2), np.nan, np.float32))
+    data = Labeled(np.zeros((2, SIDE, SIDE), np.uint8), np.full((2, 15, 2), np.nan, np.float32))
     (tmp_path / "bare.csv").write_text(training_csv(data))
     with pytest.raises(KaggleError, match="not one label"):
         read_training(tmp_path / "bare.csv")
@@ -302,9 +302,9 @@ def test_rows_without_labels_to_follow_are_as_the_figures_say() -> None:
     rows = [row for row, _ in zip(rows_like(None), range(2000))]
     targets = np.stack([row.target for row in rows])
     assert targets.mean(axis=0) == pytest.approx(MEAN_POINTS, abs=0.5)
-    full = np.array([row.labelled.all() for row in rows])
+    full = np.array([row.labeled.all() for row in rows])
     assert full.mean() == pytest.approx(FULL_SHARE, abs=0.04)
-    there = next(row.labelled for row in rows if not row.labelled.all())
+    there = next(row.labeled for row in rows if not row.labeled.all())
     assert np.flatnonzero(there.all(axis=1)).tolist() == sorted(FOUR_POINTS)
 
 
@@ -313,7 +313,7 @@ def test_rows_follow_the_labels_that_are_given() -> None:
     whole[1, 4:] = np.nan
     rows = [row for row, _ in zip(rows_like(whole), range(40))]
     assert all((row.target == whole[0]).all() for row in rows)
-    assert {int(row.labelled.sum()) for row in rows} == {8, 30}
+    assert {int(row.labeled.sum()) for row in rows} == {8, 30}
     with pytest.raises(KaggleError, match="no row has all"):
         next(rows_like(whole[1:]))
 
@@ -352,8 +352,8 @@ def test_a_set_asks_for_what_the_test_rows_label(made: MadeSet) -> None:
     assert set(counts) <= {8, 30} and len(counts) == 12
 
 
-def test_a_set_of_labelled_photographs(labelled: Path, pipeline: Pipeline) -> None:
-    samples = read_samples(labelled)
+def test_a_set_of_labeled_photographs(labeled: Path, pipeline: Pipeline) -> None:
+    samples = read_samples(labeled)
     made = from_samples(samples, None, test_share=0.5, seed=1)
     assert len(made.training) + len(made.truth) == len(samples)
     # The labels are what the network saw in the large photographs: it sees the same in the crops.
@@ -407,7 +407,7 @@ def test_the_grid_shows_labels_blue_and_predictions_red() -> None:
     assert not (second[..., 2] > second[..., 0] + 50).any()  # no label, nothing blue
 
 
-def test_the_worst_come_first_and_the_unlabelled_not_at_all() -> None:
+def test_the_worst_come_first_and_the_unlabeled_not_at_all() -> None:
     assert worst(np.array([1, np.nan, 3, 2]), 16).tolist() == [2, 3, 0]
     assert worst(np.array([1, np.nan, 3, 2]), 1).tolist() == [2]
 
@@ -428,10 +428,10 @@ def test_causes_tell_an_open_mouth(pipeline: Pipeline, made: MadeSet) -> None:
 
 
 def test_rows_of_four_labels_mean_other_places(pipeline: Pipeline, made: MadeSet) -> None:
-    labelled = np.ones((3, 15), bool)
-    labelled[1] = labelled[2] = False
-    labelled[1, list(FOUR_POINTS)] = True
-    four = only_four(labelled)
+    labeled = np.ones((3, 15), bool)
+    labeled[1] = labeled[2] = False
+    labeled[1, list(FOUR_POINTS)] = True
+    four = only_four(labeled)
     assert four.tolist() == [False, True, False]
     ours = Derived(pipeline)
     landmarks = [ours.landmarks(picture) for picture in made.test.pictures[:3]]
@@ -540,7 +540,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     (folder / "IdLookupTable.csv").write_text(lookup_csv(made.lookup))
     assert first in made.test.ids
 
-    few = Unlabelled(made.test.ids[:2], made.test.pictures[:2])
+    few = Unlabeled(made.test.ids[:2], made.test.pictures[:2])
     cut = test_csv(few).rsplit(" ", 1)[0] + "\n"
     (folder / "test.csv").write_text(cut)
     assert "test.csv: row 2: 9215 pixels, 9216 expected" in refused("submit", *files)

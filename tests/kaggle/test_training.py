@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 from kpipe.cli import app
 from kpipe.errors import ModelError, TrainingError
 from kpipe.kaggle.architectures import ARCHITECTURES
-from kpipe.kaggle.files import SIDE, Labelled
+from kpipe.kaggle.files import SIDE, Labeled
 from kpipe.kaggle.predict import KeypointNetwork
 from kpipe.kaggle.synthetic import MEAN_POINTS, from_drawings
 from kpipe.kaggle.training import (
@@ -37,7 +37,7 @@ from tests.conftest import EXAMPLES, ROOT, Run
 
 
 @pytest.fixture(scope="module")
-def drawn_faces() -> Labelled:
+def drawn_faces() -> Labeled:
     return from_drawings(60, None, test_share=0.02, seed=5).training
 
 
@@ -104,7 +104,7 @@ def test_mirroring_swaps_left_and_right() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_learns_and_its_file_says_the_same(drawn_faces: Labelled, tmp_path: Path) -> None:
+def test_a_run_learns_and_its_file_says_the_same(drawn_faces: Labeled, tmp_path: Path) -> None:
     settings = KeypointSettings(steps=40, batch=12, validation=0.2)
     trained = train_keypoints(drawn_faces, settings)
     curve = trained.curves.validation_rmse
@@ -120,9 +120,7 @@ def test_a_run_learns_and_its_file_says_the_same(drawn_faces: Labelled, tmp_path
 
 @pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if arch != "heatmap"])
 @pytest.mark.slow
-def test_every_baseline_trains_and_exports(
-    drawn_faces: Labelled, tmp_path: Path, arch: str
-) -> None:
+def test_every_baseline_trains_and_exports(drawn_faces: Labeled, tmp_path: Path, arch: str) -> None:
     trained = train_keypoints(drawn_faces, replace(SHORT, arch=arch, steps=2))
     export_keypoints(trained, tmp_path / "network.onnx")
     found = KeypointNetwork(tmp_path / "network.onnx")(drawn_faces.pictures[:3])
@@ -130,7 +128,7 @@ def test_every_baseline_trains_and_exports(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_as_one_that_was_not(drawn_faces: Labelled, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_as_one_that_was_not(drawn_faces: Labeled, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -158,10 +156,10 @@ def _weights(trained: TrainedKeypoints) -> list[torch.Tensor]:
     return list(trained.network.state_dict().values())
 
 
-def test_nothing_to_learn_from_or_to_validate_with(drawn_faces: Labelled) -> None:
-    with pytest.raises(TrainingError, match="no labelled picture to validate with"):
+def test_nothing_to_learn_from_or_to_validate_with(drawn_faces: Labeled) -> None:
+    with pytest.raises(TrainingError, match="no labeled picture to validate with"):
         train_keypoints(drawn_faces, replace(SHORT, validation=0.0))
-    with pytest.raises(TrainingError, match="no labelled picture to train on"):
+    with pytest.raises(TrainingError, match="no labeled picture to train on"):
         train_keypoints(drawn_faces, replace(SHORT, validation=1.0))
 
 
@@ -239,7 +237,7 @@ def test_the_old_command_works_and_names_the_new_one(kpipe: Run, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_run_of_version_0_1_goes_on(drawn_faces: Labelled, tmp_path: Path) -> None:
+def test_a_run_of_version_0_1_goes_on(drawn_faces: Labeled, tmp_path: Path) -> None:
     """Its checkpoint has the step in the curves alone, and another name for the optimizer."""
 
     class Interrupted(Exception):

@@ -59,8 +59,8 @@ def test_the_mean_face_can_be_found_again_from_its_views() -> None:
     angles = rng.normal(0, (25, 12, 8), (150, 3))
     views = np.stack([turned(*a)[:, :2] * rng.uniform(50, 200) for a in angles])
     found = recover(views + rng.normal(0, 0.2, views.shape))
-    centred = mean_face() - mean_face().mean(axis=0)
-    assert found == pytest.approx(centred, abs=0.1)
+    centered = mean_face() - mean_face().mean(axis=0)
+    assert found == pytest.approx(centered, abs=0.1)
 
 
 def with_eyes(share: float) -> np.ndarray:

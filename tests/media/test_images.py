@@ -82,7 +82,7 @@ def test_modes(mode: str) -> None:
         assert np.abs(read.mean(axis=2) - gray).max() < 12
 
 
-def test_sixteen_bits_a_colour(tmp_path: Path) -> None:
+def test_sixteen_bits_a_color(tmp_path: Path) -> None:
     import cv2
 
     deep = np.zeros((40, 50, 3), np.uint16)

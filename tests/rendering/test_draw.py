@@ -53,7 +53,7 @@ def test_pixels_that_nothing_touches_keep_their_values() -> None:
     assert (drawn[:10] == noise[:10]).all()
 
 
-def test_each_part_has_its_colour() -> None:
+def test_each_part_has_its_color() -> None:
     faces = faces_of_size(400)
     drawn = render(np.zeros((800, 800, 3), np.uint8), faces, Style(("points",)))
     for group, indices in IBUG68.groups.items():

@@ -24,8 +24,8 @@ def test_a_face_is_carried_along(
     zoom: float,
 ) -> None:
     points = portrait_faces[0].points
-    centre = points.mean(axis=0).tolist()
-    matrix = np.array(cv2.getRotationMatrix2D(centre, turn, zoom))
+    center = points.mean(axis=0).tolist()
+    matrix = np.array(cv2.getRotationMatrix2D(center, turn, zoom))
     matrix[:, 2] += (x, y)
     gray = to_gray(portrait)
     motion = face_motion(gray, moved(gray, matrix), points)

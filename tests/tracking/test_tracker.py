@@ -39,18 +39,18 @@ class Actor:
         corner = np.array([max(int(x0 - 0.3 * margin), 0), max(int(y0 - margin), 0)])
         self.image = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         self.points = (face.points - corner + 0.5) * scale - 0.5
-        self.centre = self.points.mean(axis=0)
+        self.center = self.points.mean(axis=0)
 
     def draw(self, scene: Image, place: tuple[float, float]) -> None:
         """Puts the middle of the points at a place."""
-        x, y = np.array(place) - self.centre
+        x, y = np.array(place) - self.center
         matrix = np.array([[1, 0, x], [0, 1, y]])
         size = (scene.shape[1], scene.shape[0])
         mask = cv2.warpAffine(np.full(self.image.shape[:2], 255, np.uint8), matrix, size)
         scene[mask > 127] = cv2.warpAffine(self.image, matrix, size)[mask > 127]
 
     def at(self, place: tuple[float, float]) -> NDArray[np.float64]:
-        return self.points - self.centre + place
+        return self.points - self.center + place
 
 
 @pytest.fixture(scope="module")

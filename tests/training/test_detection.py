@@ -19,7 +19,7 @@ from kpipe.errors import TrainingError
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import to_gray
 from kpipe.training import landmarks
-from kpipe.training.data import LabelledFace, load_faces
+from kpipe.training.data import LabeledFace, load_faces
 from kpipe.training.detection import DetectionSettings, calibrate, load_run, train
 from kpipe.training.detection_export import export
 from kpipe.training.detection_network import (
@@ -34,10 +34,10 @@ from kpipe.training.prepare import DataFiles
 from kpipe.training.scenes import (
     SIDES,
     DetectionScenes,
-    LabelledScene,
+    LabeledScene,
     find_faces,
     label_squares,
-    labelled_scene,
+    labeled_scene,
     load_photos,
     overlaps,
     read_scenes,
@@ -47,21 +47,21 @@ from tests.conftest import EXAMPLES, GROUP, Run
 
 
 @pytest.fixture
-def faces(labelled: Path) -> list[LabelledFace]:
-    return load_faces(read_samples(labelled), 0.0).training
+def faces(labeled: Path) -> list[LabeledFace]:
+    return load_faces(read_samples(labeled), 0.0).training
 
 
-def photo(faces: list[LabelledFace]) -> LabelledScene:
-    """The picture of a labelled face as a labelled photograph."""
+def photo(faces: list[LabeledFace]) -> LabeledScene:
+    """The picture of a labeled face as a labeled photograph."""
     face = faces[0]
     box = landmark_box(face.points, face.roll)
     center, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
-    return LabelledScene(
+    return LabeledScene(
         face.gray, np.array([[*center, side, face.roll]], np.float32), np.ones(1, bool)
     )
 
 
-def scenes(faces: list[LabelledFace], length: int = 60) -> DetectionScenes:
+def scenes(faces: list[LabeledFace], length: int = 60) -> DetectionScenes:
     texture = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
     photos = [photo([face]) for face in faces]
     return DetectionScenes(photos, faces, [texture], length, seed=0)
@@ -91,7 +91,7 @@ def test_targets_lie_on_the_faces_of_a_scene() -> None:
         assert target[6][250 // stride, 250 // stride] == 1
 
 
-def test_scenes_are_as_their_labels_say(faces: list[LabelledFace]) -> None:
+def test_scenes_are_as_their_labels_say(faces: list[LabeledFace]) -> None:
     stream = scenes(faces)
     rng = np.random.default_rng(0)
     shown = 0
@@ -109,7 +109,7 @@ def test_scenes_are_as_their_labels_say(faces: list[LabelledFace]) -> None:
 
 
 def test_the_existing_pipeline_confirms_where_a_scene_has_its_faces(
-    faces: list[LabelledFace], pipeline: Pipeline
+    faces: list[LabeledFace], pipeline: Pipeline
 ) -> None:
     """Scaling, turning and mirroring move a label as they move the face."""
     stream = scenes(faces)
@@ -173,12 +173,12 @@ def test_a_detected_face_without_a_label_is_ignored() -> None:
     records: list[dict[str, object]] = [{"bbox": [20, 20, 40, 50]}]
     place = label_squares(np.array([[20.0, 20, 40, 50]]))[0]
     found = np.array([[*place[:3], 12, 0.9], [150, 150, 30, 0, 0.8]], np.float32)
-    scene = labelled_scene(gray, records, found)
+    scene = labeled_scene(gray, records, found)
     assert scene.counted.tolist() == [True, False]
     assert scene.places[0, 3] == 12
 
 
-def test_the_loss_is_least_at_the_truth(faces: list[LabelledFace]) -> None:
+def test_the_loss_is_least_at_the_truth(faces: list[LabeledFace]) -> None:
     stream = scenes(faces)
     drawn = [stream[k] for k in range(24)]
     wanted = tuple(torch.stack([torch.from_numpy(d[k]) for d in drawn]) for k in (1, 2))
@@ -210,7 +210,7 @@ def test_overlap_of_squares() -> None:
 
 @pytest.mark.slow
 def test_a_trained_network_detects_the_faces_it_saw(
-    faces: list[LabelledFace], tmp_path: Path
+    faces: list[LabeledFace], tmp_path: Path
 ) -> None:
     settings = DetectionSettings(steps=240, batch=8, ema_decay=0.9)
     stream = scenes(faces, settings.steps * settings.batch)
@@ -258,7 +258,7 @@ def test_a_photograph_without_faces_is_detected_empty_of_labels(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(
-    faces: list[LabelledFace], tmp_path: Path
+    faces: list[LabeledFace], tmp_path: Path
 ) -> None:
     settings = DetectionSettings(steps=3, batch=2)
     stream = scenes(faces, settings.steps * settings.batch)
@@ -276,7 +276,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_checkpoint_without_settings_is_read(faces: list[LabelledFace], tmp_path: Path) -> None:
+def test_a_checkpoint_without_settings_is_read(faces: list[LabeledFace], tmp_path: Path) -> None:
     """The first runs of the detection network noted none."""
     settings = DetectionSettings(steps=1, batch=2)
     network = train(settings, scenes(faces, 2), tmp_path, workers=0)
@@ -294,7 +294,7 @@ def test_a_checkpoint_without_settings_is_read(faces: list[LabelledFace], tmp_pa
         load_run(tmp_path)
 
 
-def test_a_run_of_another_kind_is_refused(faces: list[LabelledFace], tmp_path: Path) -> None:
+def test_a_run_of_another_kind_is_refused(faces: list[LabeledFace], tmp_path: Path) -> None:
     settings = DetectionSettings(steps=1, batch=2)
     train(settings, scenes(faces, 2), tmp_path, workers=0)
     recorded = load_run(tmp_path)[1]
@@ -314,13 +314,13 @@ def test_a_run_of_another_kind_is_refused(faces: list[LabelledFace], tmp_path: P
         load_run(tmp_path)
 
 
-def test_a_network_that_detects_nothing_is_not_calibrated(faces: list[LabelledFace]) -> None:
+def test_a_network_that_detects_nothing_is_not_calibrated(faces: list[LabeledFace]) -> None:
     found = calibrate(DetectionNetwork().eval(), [photo(faces)])
     assert (found.photos, found.shift, found.scale) == (0, 0.0, 1.0)
 
 
 def test_copies_of_photographs_and_of_their_faces_are_left_out(
-    faces: list[LabelledFace],
+    faces: list[LabeledFace],
 ) -> None:
     """A copy has another size; a crop of a photograph shares its face alone."""
     small = [photo([reduced(face, 0.8)]) for face in faces]
@@ -333,13 +333,13 @@ def test_copies_of_photographs_and_of_their_faces_are_left_out(
     assert without_duplicates(faces, [], small[:2]) == faces[2:]
 
 
-def reduced(face: LabelledFace, factor: float) -> LabelledFace:
+def reduced(face: LabeledFace, factor: float) -> LabeledFace:
     size = (round(face.gray.shape[1] * factor), round(face.gray.shape[0] * factor))
     gray = np.asarray(Image.fromarray(face.gray).resize(size, Image.Resampling.BOX))
     return replace(face, gray=gray, points=(face.points + 0.5) * np.float32(factor) - 0.5)
 
 
-def cropped(face: LabelledFace) -> LabelledFace:
+def cropped(face: LabeledFace) -> LabeledFace:
     x0, y0, x1, y1 = (int(v) for v in landmark_box(face.points))
     side = x1 - x0
     x, y = max(x0 - side // 4, 0), max(y0 - side // 4, 0)
@@ -367,17 +367,17 @@ def table(tmp_path: Path, pipeline: Pipeline) -> Path:
 
 
 @pytest.fixture
-def measured(labelled: Path, tmp_path: Path) -> Path:
-    """One of the labelled portraits."""
+def measured(labeled: Path, tmp_path: Path) -> Path:
+    """One of the labeled portraits."""
     folder = tmp_path / "measured"
     folder.mkdir()
-    for path in labelled.glob("biden*"):
+    for path in labeled.glob("biden*"):
         shutil.copy(path, folder)
     return folder
 
 
 def test_photographs_that_are_to_be_measured_on_are_left_out(
-    table: Path, labelled: Path, measured: Path, tmp_path: Path
+    table: Path, labeled: Path, measured: Path, tmp_path: Path
 ) -> None:
     split, copies = DataFiles([], detection=[table]).photographs(tmp_path)
     count = len(json.loads(table.read_text())["images"])
@@ -387,9 +387,9 @@ def test_photographs_that_are_to_be_measured_on_are_left_out(
     assert copies == 2 and count - 2 == len(split.training) + len(split.validation)
     split, copies = DataFiles([], exclude=[table], detection=[table]).photographs(tmp_path)
     assert copies == count and not split.training and not split.validation
-    found, copies = DataFiles([labelled], exclude=[measured]).faces(0.0)
+    found, copies = DataFiles([labeled], exclude=[measured]).faces(0.0)
     assert copies == 1 and len(found.training) == count - 2
-    found, copies = DataFiles([labelled], exclude=[table]).faces(0.0)
+    found, copies = DataFiles([labeled], exclude=[table]).faces(0.0)
     assert copies == count - 1 and not found.training
 
 
@@ -411,7 +411,7 @@ def test_photographs_that_cannot_be_used(table: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_detector(
-    kpipe: Run, table: Path, labelled: Path, measured: Path, tmp_path: Path
+    kpipe: Run, table: Path, labeled: Path, measured: Path, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     for folder in ("negatives", "more"):
@@ -419,7 +419,7 @@ def test_the_commands_from_photographs_to_a_usable_detector(
         for name in "abc":
             texture = rng.integers(0, 256, (180, 200, 3), np.uint8)
             Image.fromarray(texture).save(tmp_path / folder / f"{name}.png")
-    files = ("--detection", table, "--data", labelled)
+    files = ("--detection", table, "--data", labeled)
     files += ("--negatives", "negatives", "--negatives", "more")
     arguments = ("-o", "run", "--steps", "3", "--batch", "2", "--workers", "0")
     more = ("--checkpoint-every", "2", "--validation", "0.3", "--seed", "1")
@@ -454,7 +454,7 @@ def test_the_commands_from_photographs_to_a_usable_detector(
     # The portrait as a face to paste and as a photograph, and the group photograph.
     assert b"3 copies of excluded ones" in b" ".join(done.stderr.split())
     for wrong, message in (
-        (("run", "--data", labelled), b"needs the run's --detection"),
+        (("run", "--data", labeled), b"needs the run's --detection"),
         (("run", "run"), b"takes one run"),
     ):
         done = kpipe("export", *wrong, "-o", "none.onnx")

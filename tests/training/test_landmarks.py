@@ -29,7 +29,7 @@ from kpipe.structures.schemes import IBUG68
 from kpipe.training import relabel
 from kpipe.training.augment import degrade, elastic_warp, misframed_transform
 from kpipe.training.crops import CropStream, mirrored
-from kpipe.training.data import RELABELLED, FaceSplit, LabelledFace, NegativePhoto, load_faces
+from kpipe.training.data import RELABELED, FaceSplit, LabeledFace, NegativePhoto, load_faces
 from kpipe.training.duplicates import without_duplicates
 from kpipe.training.export import Calibration, calibrate, export
 from kpipe.training.landmarks import (
@@ -48,8 +48,8 @@ SETTINGS = TrainSettings(size="small", steps=12, batch=8, validation=0.0, ema_de
 
 
 @pytest.fixture
-def faces(labelled: Path) -> FaceSplit:
-    return load_faces(read_samples(labelled), 0.0)
+def faces(labeled: Path) -> FaceSplit:
+    return load_faces(read_samples(labeled), 0.0)
 
 
 def stream(faces: FaceSplit, seed: int = 0) -> CropStream:
@@ -142,9 +142,9 @@ def test_labels_of_another_scheme_become_labels_of_the_first(
         # the teacher sees the first scheme's points where it expects those.
         seen = face.points - away * apart
         monkeypatch.setattr(relabel, "_predicted", lambda *_, seen=seen: [seen, seen])
-        same, other = relabel.relabelled([ours, face], teacher, STAGES["refine"])
+        same, other = relabel.relabeled([ours, face], teacher, STAGES["refine"])
         assert same == ours
-        assert other.source == RELABELLED
+        assert other.source == RELABELED
         # A label that is far off is not taken for an opinion.
         wanted = expected if away < relabel.GROSS else seen
         assert other.points == pytest.approx(wanted, abs=1e-3)
@@ -154,7 +154,7 @@ def test_a_teacher_of_other_labels_is_refused(faces: FaceSplit) -> None:
     teacher = LandmarkNetwork(SIZES["nano"], ("300w",))
     other = replace(faces.training[0], source="ytf")
     with pytest.raises(DatasetError, match="labels of ytf"):
-        relabel.relabelled([other], teacher, STAGES["refine"])
+        relabel.relabeled([other], teacher, STAGES["refine"])
 
 
 def test_a_teacher_predicts_several_times_and_both_ways() -> None:
@@ -170,10 +170,10 @@ def test_a_teacher_predicts_several_times_and_both_ways() -> None:
             sides = (torch.arange(n) for n in crops.shape[2:])
             rows, columns = torch.meshgrid(*sides, indexing="ij")
             weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
-            centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
+            center = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
             below = 5.0 * (source == "ytf")
             points = (
-                torch.stack(centre, dim=1)[:, None] + torch.tensor(parts) + torch.tensor([0, below])
+                torch.stack(center, dim=1)[:, None] + torch.tensor(parts) + torch.tensor([0, below])
             )
             return LandmarkTensors(points, torch.zeros(0), torch.zeros(0))
 
@@ -195,13 +195,13 @@ def test_a_teacher_predicts_several_times_and_both_ways() -> None:
 
 
 @pytest.mark.slow
-def test_training_on_relabelled_faces(faces: FaceSplit, tmp_path: Path) -> None:
-    others = [replace(face, source=RELABELLED) for face in faces.training]
+def test_training_on_relabeled_faces(faces: FaceSplit, tmp_path: Path) -> None:
+    others = [replace(face, source=RELABELED) for face in faces.training]
     both = FaceSplit(faces.training + others, [])
     network = train(replace(SETTINGS, steps=2), both, [], tmp_path / "run", workers=0)
     assert network.sources == ("300w",)
     columns = next(csv.reader((tmp_path / "run" / "log.csv").open()))
-    assert "coordinates_relabelled" in columns
+    assert "coordinates_relabeled" in columns
     with pytest.raises(TrainingError, match="own scheme"):
         train(SETTINGS, FaceSplit(others, []), [], tmp_path / "other", workers=0)
 
@@ -320,10 +320,10 @@ def test_the_mean_of_networks() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network(labelled: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_network(labeled: Path, tmp_path: Path) -> None:
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("--size", "tiny", "--steps", "2", "--batch", "4", "--workers", "0")
-    program = ("-m", "kpipe", "train", "--data", labelled, "-o", tmp_path / "run")
+    program = ("-m", "kpipe", "train", "--data", labeled, "-o", tmp_path / "run")
     done = subprocess.run(
         [sys.executable, *command, *program, *arguments],
         capture_output=True,
@@ -353,7 +353,7 @@ def test_quantized_networks_say_nearly_the_same(tmp_path: Path) -> None:
 def test_copies_of_measured_faces_are_not_trained_on(faces: FaceSplit) -> None:
     some = faces.training[:3]
     copies = [
-        LabelledFace(np.asarray(cv2.resize(f.gray, None, fx=0.7, fy=0.7), np.uint8),
+        LabeledFace(np.asarray(cv2.resize(f.gray, None, fx=0.7, fy=0.7), np.uint8),
                      (f.points * 0.7 + 0.5).astype(np.float32), f.source)
         for f in some
     ]  # fmt: skip
@@ -408,7 +408,7 @@ def test_calibration_makes_sigma_the_mean_error(faces: FaceSplit) -> None:
     torch.manual_seed(0)
     network = LandmarkNetwork(SIZES["small"]).eval()
     stage = STAGES["coarse"]
-    again = [LabelledFace(f.gray, f.points, f.source) for f in faces.training]
+    again = [LabeledFace(f.gray, f.points, f.source) for f in faces.training]
     found = calibrate(network, stage, again)
     assert found.factor > 0
     assert 0 < found.bound50 < found.bound90
@@ -426,8 +426,8 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
             sides = (torch.arange(n) for n in crops.shape[2:])
             rows, columns = torch.meshgrid(*sides, indexing="ij")
             weight = crops[:, 0] / crops[:, 0].sum(dim=(1, 2), keepdim=True)
-            centre = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
-            points = torch.stack(centre, dim=1)[:, None].expand(-1, 68, 2)
+            center = [(weight * place).sum(dim=(1, 2)) for place in (columns, rows)]
+            points = torch.stack(center, dim=1)[:, None].expand(-1, 68, 2)
             landmarks = LandmarkTensors(points, torch.zeros(points.shape[:2]), torch.zeros(0))
             return landmarks, torch.zeros(len(points))
 
@@ -441,7 +441,7 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
             shape = 60 * (mean_face()[:, :2] - mean_face()[:, :2].mean(axis=0))
             shape += rng.normal(0, 0.2, 2)
             points = (place + shape + (shift, 0)).astype(np.float32)
-            faces.append(LabelledFace((255 * spot).astype(np.uint8), points, "300w"))
+            faces.append(LabeledFace((255 * spot).astype(np.uint8), points, "300w"))
         stage = replace(STAGES["refine"], roll=0.0)
         found = calibrate(Network(), stage, faces)  # type: ignore[arg-type]
         scale = stage.crop_size / (stage.crop_margin * np.ptp(shape, axis=0).max())
@@ -450,34 +450,34 @@ def test_calibration_finds_how_labels_lie_to_the_face(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_the_commands_from_photographs_to_a_usable_network(
-    kpipe: Run, labelled: Path, tmp_path: Path
+    kpipe: Run, labeled: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     arguments = ("--size", "tiny", "--steps", "3", "--batch", "8", "--workers", "1")
-    done = kpipe("train", "--data", labelled, "-o", run, *arguments, "--validation", "0.3")
+    done = kpipe("train", "--data", labeled, "-o", run, *arguments, "--validation", "0.3")
     assert done.returncode == 0, done.stderr
     log = list(csv.DictReader((run / "log.csv").open()))
     assert [row["step"] for row in log] == ["3"]
     assert 10 < float(log[0]["loss"]) < 100
     assert Image.open(run / "curves.png").width > 500
-    done = kpipe("export", run, "-o", "mine.onnx", "--data", labelled)
+    done = kpipe("export", run, "-o", "mine.onnx", "--data", labeled)
     assert done.returncode == 0, done.stderr
-    photo = next(labelled.glob("*.jpg"))
+    photo = next(labeled.glob("*.jpg"))
     done = kpipe("annotate", photo, "--model", "mine.onnx", "-o", "out.jpg", "--min-score", "0")
     assert done.returncode == 0, done.stderr
     network, settings = load_run(run)
     assert settings["steps"] == 3 and isinstance(network, LandmarkNetwork)
     more = ("--start-from", run, "--relabel-by", run, "--seed", "1", *arguments)
-    done = kpipe("train", "--data", labelled, "-o", "second run", *more)
+    done = kpipe("train", "--data", labeled, "-o", "second run", *more)
     assert done.returncode == 0, done.stderr
-    done = kpipe("export", run, "second run", "-o", "both.onnx", "--data", labelled)
+    done = kpipe("export", run, "second run", "-o", "both.onnx", "--data", labeled)
     assert done.returncode == 0, done.stderr
     assert Landmarker(tmp_path / "both.onnx").crop_size == CROP_SIZE
     done = kpipe(
-        "train", "--data", labelled, "-o", "classifier", "--stage", "classifier", *arguments
+        "train", "--data", labeled, "-o", "classifier", "--stage", "classifier", *arguments
     )
     assert done.returncode == 0, done.stderr
-    done = kpipe("export", "classifier", "-o", "c.onnx", "--data", labelled)
+    done = kpipe("export", "classifier", "-o", "c.onnx", "--data", labeled)
     assert done.returncode == 0 and b"calibrated" not in done.stderr, done.stderr
     done = kpipe("export", run, "classifier", "-o", "none.onnx")
     assert done.returncode == 2 and b"different stages" in done.stderr
@@ -486,14 +486,14 @@ def test_the_commands_from_photographs_to_a_usable_network(
 
 @pytest.mark.slow
 def test_the_old_name_of_a_stage_works_and_gives_the_new_one(
-    kpipe: Run, labelled: Path, tmp_path: Path
+    kpipe: Run, labeled: Path, tmp_path: Path
 ) -> None:
     arguments = ("--size", "nano", "--steps", "2", "--batch", "4", "--workers", "0")
-    done = kpipe("train", "--data", labelled, "-o", "old", "--look", "first", *arguments)
+    done = kpipe("train", "--data", labeled, "-o", "old", "--look", "first", *arguments)
     assert done.returncode == 0, done.stderr
     first = done.stderr.decode().splitlines()[0]
     assert first == "kpipe: DeprecationWarning: --look is now --stage; first is now coarse"
-    new = kpipe("train", "--data", labelled, "-o", "new", "--stage", "coarse", *arguments)
+    new = kpipe("train", "--data", labeled, "-o", "new", "--stage", "coarse", *arguments)
     assert new.returncode == 0 and b"DeprecationWarning" not in new.stderr
     settings = [(tmp_path / run / "settings.json").read_text() for run in ("old", "new")]
     assert settings[0] == settings[1] and '"stage": "coarse"' in settings[0]
@@ -528,9 +528,9 @@ def test_the_scheme_that_needs_no_option_any_more_may_still_be_named(kpipe: Run)
 
 
 @pytest.mark.slow
-def test_training_on_bad_data(kpipe: Run, labelled: Path, tmp_path: Path) -> None:
-    (labelled / "biden_standing.jpg").write_bytes(b"no picture")
-    done = kpipe("train", "--data", labelled, "-o", "run")
+def test_training_on_bad_data(kpipe: Run, labeled: Path, tmp_path: Path) -> None:
+    (labeled / "biden_standing.jpg").write_bytes(b"no picture")
+    done = kpipe("train", "--data", labeled, "-o", "run")
     assert done.returncode == 2
     message = done.stderr.decode().splitlines()
     assert len(message) == 1 and "biden_standing.jpg" in message[0]

@@ -33,9 +33,10 @@ from kpipe.training.loop import (
     train_steps,
     warm_up_cosine,
 )
+from kpipe.training.photographs import LabeledScene
 from kpipe.training.plots import with_curves
 from kpipe.training.prepare import DataFiles
-from kpipe.training.scenes import DetectionScenes, LabeledScene
+from kpipe.training.scenes import DetectionScenes
 
 STAGE = "proposals"
 """Name of the stage in a run's settings and for `kpipe train --stage`."""

@@ -16,7 +16,7 @@ from kpipe.preprocessing.affine import crop_transform
 from kpipe.preprocessing.boxes import landmark_box
 from kpipe.preprocessing.crops import warp
 from kpipe.training.data import LabeledFace
-from kpipe.training.scenes import LabeledScene
+from kpipe.training.photographs import LabeledScene
 from kpipe.utils.opencv import cv2
 
 SIDE = 24

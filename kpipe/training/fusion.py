@@ -21,7 +21,7 @@ from kpipe.pipeline import MIN_COARSE_SCORE, Pipeline
 from kpipe.preprocessing.boxes import landmark_box, nms
 from kpipe.structures.detections import Detections
 from kpipe.training.data import load_negatives
-from kpipe.training.scenes import LabeledScene, load_photos, overlaps
+from kpipe.training.photographs import LabeledScene, load_photos, overlaps
 
 MATCHED = 0.3
 """IoU from which on a detection is the labeled face."""

@@ -25,8 +25,8 @@ from kpipe.training.data import (
 )
 from kpipe.training.duplicates import photos_without_duplicates, without_duplicates
 from kpipe.training.landmarks import load_run
+from kpipe.training.photographs import LabeledScene, PhotoSplit, Progress, load_photos, read_scenes
 from kpipe.training.relabel import relabeled
-from kpipe.training.scenes import LabeledScene, PhotoSplit, Progress, load_photos, read_scenes
 
 
 @dataclass(frozen=True)

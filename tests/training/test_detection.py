@@ -30,10 +30,7 @@ from kpipe.training.detection_network import (
     square_iou,
 )
 from kpipe.training.duplicates import photos_without_duplicates, without_duplicates
-from kpipe.training.prepare import DataFiles
-from kpipe.training.scenes import (
-    SIDES,
-    DetectionScenes,
+from kpipe.training.photographs import (
     LabeledScene,
     find_faces,
     label_squares,
@@ -41,8 +38,10 @@ from kpipe.training.scenes import (
     load_photos,
     overlaps,
     read_scenes,
-    targets,
 )
+from kpipe.training.prepare import DataFiles
+from kpipe.training.scenes import DetectionScenes
+from kpipe.training.targets import SIDES, targets
 from tests.conftest import EXAMPLES, GROUP, Run
 
 

@@ -201,7 +201,7 @@ def test_training_on_relabeled_faces(faces: FaceSplit, tmp_path: Path) -> None:
     network = train(replace(SETTINGS, steps=2), both, [], tmp_path / "run", workers=0)
     assert network.sources == ("300w",)
     columns = next(csv.reader((tmp_path / "run" / "log.csv").open()))
-    assert "coordinates_relabeled" in columns
+    assert "coordinates_relabelled" in columns
     with pytest.raises(TrainingError, match="own scheme"):
         train(SETTINGS, FaceSplit(others, []), [], tmp_path / "other", workers=0)
 

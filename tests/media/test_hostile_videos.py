@@ -45,9 +45,7 @@ def hdr_film(path: Path, image: NDArray[np.uint8], transfer: int) -> None:
     else:
         signal_ = light ** (1 / 2.4)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx265", rate=25, options={"x265-params": "log-level=none", "crf": "4"}
-        )
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
         stream.height, stream.width = image.shape[:2]
         stream.pix_fmt = "yuv444p10le"
         context = stream.codec_context
@@ -62,7 +60,6 @@ def hdr_film(path: Path, image: NDArray[np.uint8], transfer: int) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.skipif("libx265" not in av.codecs_available, reason="this PyAV writes no HEVC")
 @pytest.mark.parametrize("transfer", [PQ, HLG, 14])
 def test_hdr_and_wide_gamut_look_as_the_picture_they_show(tmp_path: Path, transfer: int) -> None:
     image = pictures(1)[0]

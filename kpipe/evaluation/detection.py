@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -237,15 +237,23 @@ def detect(
     """
     seen: list[LabeledPhoto] = []
     found: list[Faces | FoundBoxes] = []
+    for photo, image in _pictures(photos, on_bad):
+        seen.append(photo)
+        found.append(pipeline(image).at(str(photo.path)))
+    return compared(seen, found, min_iou, min_face)
+
+
+def _pictures(
+    photos: Iterable[LabeledPhoto], on_bad: Callable[[DatasetError], None] | None
+) -> Iterator[tuple[LabeledPhoto, NDArray[np.uint8]]]:
+    """The photographs that can be read, each with its picture (h, w, 3)."""
     for photo in photos:
         try:
-            faces = pipeline(read_image(photo.path)).at(str(photo.path))
+            image = read_image(photo.path)
         except ImageError as error:
             _leave_out(DatasetError(str(error)), on_bad)
             continue
-        seen.append(photo)
-        found.append(faces)
-    return compared(seen, found, min_iou, min_face)
+        yield photo, image
 
 
 def find_alone(
@@ -261,13 +269,8 @@ def find_alone(
     """
     seen: list[LabeledPhoto] = []
     found: list[Faces | FoundBoxes] = []
-    for photo in photos:
-        try:
-            gray = to_gray(read_image(photo.path))
-        except ImageError as error:
-            _leave_out(DatasetError(str(error)), on_bad)
-            continue
-        boxes = _boxes_alone(detector, gray)
+    for photo, image in _pictures(photos, on_bad):
+        boxes = _boxes_alone(detector, to_gray(image))
         if boxes is None:
             return None
         seen.append(photo)
@@ -457,12 +460,8 @@ def separation(
             continue
         true += [float(scores.max())] if len(scores) else []
     false: list[float] = []
-    for photo in photos:
-        try:
-            gray = to_gray(read_image(photo.path))
-        except ImageError as error:
-            _leave_out(DatasetError(str(error)), on_bad)
-            continue
+    for _, image in _pictures(photos, on_bad):
+        gray = to_gray(image)
         false += _scores(gray, pipeline.detector(gray), pipeline).tolist()
     threshold = float(np.quantile(true, 1 - KEPT)) if true else float("nan")
     return Separation(len(true), len(false), threshold, float(np.mean(np.array(false) < threshold)))
